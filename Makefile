@@ -1,0 +1,47 @@
+# Everything runs in .venv, which `make setup` makes from the lock; the other targets call it.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint types imports bench hosts lock clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/ready  ## .venv with everything in it, at the locked versions
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo "making .venv with $(PYTHON) (about 20 s the first time)"
+	@$(PYTHON) -m venv .venv >/dev/null 2>&1 || { sh tests/support/debian.sh python3-venv && $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## the main job: a thousand mails over three nodes while a site goes on answering
+	@$(BIN)/python -m examples.demo
+
+test: setup lint types imports  ## every check and every test that runs on this machine
+	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus
+	@$(BIN)/python -m pytest -q
+
+lint: setup  ## ruff: style and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: setup  ## mypy --strict
+	@$(BIN)/mypy
+
+imports: setup  ## who imports whom
+	@$(BIN)/lint-imports
+
+bench: setup  ## no-op jobs/s and their ratio to C zmq.proxy, 10 ms jobs as a share of the ideal
+	@$(BIN)/python -m benchmarks noop sleep
+
+hosts: setup  ## several hosts with addresses of their own; needs root
+	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus
+	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/hosts
+
+lock: setup  ## resolve requirements.lock anew (needs uv on the PATH)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
+
+clean:  ## take away what the targets made
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

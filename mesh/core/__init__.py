@@ -1,0 +1,1 @@
+"""The client's thinking: which node, when, and what came of it. Pure."""

@@ -1,0 +1,1 @@
+"""The wire protocol of `docs/protocol.md`: messages, their codec, and the bodies they carry. Pure."""

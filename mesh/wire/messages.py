@@ -1,0 +1,271 @@
+"""What travels between client and node, one struct an item. Pure: `docs/protocol.md`, Items.
+
+Items are msgpack arrays whose first element is their type; msgspec decodes and checks them in C
+(0.18 µs a job, as fast as an unchecked decode). Fields behind the last one known are ignored, so that
+a later version may add some.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+MAGIC = "mesh"
+VERSIONS = (1, 1)
+"""Lowest and highest protocol version spoken here."""
+
+JobId = Annotated[bytes, Meta(min_length=16, max_length=16)]
+TaskName = Annotated[str, Meta(min_length=1, max_length=200)]
+Epoch = Annotated[bytes, Meta(max_length=8)]
+Reason = Annotated[str, Meta(max_length=32)]
+Text = Annotated[str, Meta(max_length=2000)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Priority = Annotated[int, Meta(ge=0, le=9)]
+
+FORM_MSGPACK = 0
+FORM_JSON = 1
+
+# Reasons of REJECT: the job surely did not run.
+BUSY = "busy"
+DRAINING = "draining"
+EPOCH = "epoch"
+STALE = "stale"
+UNKNOWN_TASK = "unknown-task"
+EXPIRED = "expired"
+CANCELLED = "cancelled"
+TOO_BIG = "too-big"
+
+# Reasons of LOST: the job was handed to a worker.
+CRASH = "crash"
+GRACE = "grace"
+
+# Reasons of REFUSE: no connection comes of it.
+WRONG_MESH = "mesh"
+WRONG_VERSION = "version"
+
+
+class Parameter(Struct, array_like=True, frozen=True):
+    """One parameter of a task: its name, its kind (`inspect.Parameter.kind`, 0–4), if it must be given."""
+
+    name: str
+    kind: Annotated[int, Meta(ge=0, le=4)]
+    required: bool
+
+
+class TaskSpec(Struct, frozen=True, omit_defaults=True):
+    """A task as its node describes it in WELCOME."""
+
+    name: TaskName
+    parameters: list[Parameter] = []
+    signature: str = "()"
+    fingerprint: str = ""
+    is_async: bool = False
+    bridge: bool = False
+    timeout: float | None = None
+    priority: Priority = 5
+    doc: str = ""
+
+
+class Options(Struct, frozen=True, omit_defaults=True):
+    """What a job may ask for beside its task, arguments and time."""
+
+    priority: Priority = 5
+    forwarded: bool = False
+
+
+class Hello(Struct, array_like=True, tag=1):
+    """Client → node, first: who speaks, for which mesh, which versions."""
+
+    magic: Annotated[str, Meta(pattern="^mesh$")]
+    lowest: int
+    highest: int
+    mesh: Annotated[str, Meta(max_length=63)]
+    name: Annotated[str, Meta(max_length=200)]
+
+
+class Welcome(Struct, array_like=True, tag=2):
+    """Node → client: the answer that means alive. `about` is a map, so that it may grow."""
+
+    version: int
+    about: "About"
+
+
+class About(Struct, omit_defaults=True):
+    """The node that answers: identity, what it serves, and its limits (bytes)."""
+
+    node: Annotated[str, Meta(min_length=32, max_length=32)]
+    epoch: Epoch
+    name: str
+    mesh: str
+    workers: int
+    concurrency: int
+    max_body: int
+    tasks: list[TaskSpec]
+
+
+class Submit(Struct, array_like=True, tag=3, gc=False):
+    """Client → node: run this. `remaining` is milliseconds from arrival, never a wall-clock moment."""
+
+    id: JobId
+    attempt: Count
+    task: TaskName
+    form: Annotated[int, Meta(ge=0, le=1)]
+    remaining: Count | None
+    options: Options | None
+    body: bytes
+
+
+class SubmitLarge(Struct, array_like=True, tag=4):
+    """As `Submit`, with its body in a frame of its own (index ≥ 1)."""
+
+    id: JobId
+    attempt: Count
+    task: TaskName
+    form: Annotated[int, Meta(ge=0, le=1)]
+    remaining: Count | None
+    options: Options | None
+    frame: Count
+
+
+class Cancel(Struct, array_like=True, tag=5):
+    """Client → node: do not start this, if it has not started."""
+
+    id: JobId
+
+
+class Ping(Struct, array_like=True, tag=7):
+    """Client → node: are you there? Answered in the node's main loop."""
+
+    token: Count
+
+
+class Bye(Struct, array_like=True, tag=8):
+    """Either way: I am leaving; nothing follows."""
+
+
+class Refuse(Struct, array_like=True, tag=16):
+    """Node → client: no connection comes of this, and why."""
+
+    reason: Reason
+    text: Text
+
+
+class Pong(Struct, array_like=True, tag=17):
+    """Node → client: the token of the ping."""
+
+    token: Count
+
+
+class Accepted(Struct, array_like=True, tag=18):
+    """Node → client: held here, not ended yet; sent only for jobs that do not end at once."""
+
+    ids: list[JobId]
+
+
+class Started(Struct, array_like=True, tag=19):
+    """Node → client: handed to user code; sent only for jobs that do not end at once."""
+
+    ids: list[JobId]
+
+
+class Result(Struct, array_like=True, tag=21, gc=False):
+    """Node → client: the task returned."""
+
+    id: JobId
+    attempt: Count
+    body: bytes
+
+
+class ResultLarge(Struct, array_like=True, tag=22):
+    """As `Result`, with its body in a frame of its own (index ≥ 1)."""
+
+    id: JobId
+    attempt: Count
+    frame: Count
+
+
+class Failed(Struct, array_like=True, tag=23, gc=False):
+    """Node → client: the task raised, or its arguments or result were no good."""
+
+    id: JobId
+    attempt: Count
+    body: bytes
+
+
+class Reject(Struct, array_like=True, tag=24):
+    """Node → client: not taken, or given back; surely not run."""
+
+    id: JobId
+    attempt: Count
+    reason: Reason
+    text: Text
+
+
+class Lost(Struct, array_like=True, tag=25):
+    """Node → client: it ended without an outcome. `started` False means surely not run."""
+
+    id: JobId
+    attempt: Count
+    reason: Reason
+    started: bool
+    text: Text
+
+
+class Drain(Struct, array_like=True, tag=26):
+    """Node → client: send nothing new; what is held will be finished."""
+
+
+ClientItem = Submit | SubmitLarge | Cancel | Ping | Hello | Bye
+NodeItem = (
+    Result | ResultLarge | Failed | Accepted | Started | Reject | Lost | Pong | Welcome | Refuse
+    | Drain | Bye
+)  # fmt: skip
+
+
+class ClientMessage(Struct, array_like=True):
+    """Frame 0 of a message from a client. `stamp`: the newest one heard from this node, ms."""
+
+    epoch: Epoch
+    stamp: Count
+    items: list[ClientItem]
+
+
+class NodeMessage(Struct, array_like=True):
+    """Frame 0 of a message from a node: its load as of now, then the items.
+
+    `free`: idle workers; `free_async`: places for coroutines; `window`: how many jobs this client may
+    have outstanding here; `seen`: jobs taken in from this client so far, so that it knows how many of
+    its own the load does not count yet; `stamp`: the node's clock in ms.
+    """
+
+    free: Count
+    free_async: Count
+    window: Count
+    seen: Count
+    stamp: Count
+    items: list[NodeItem]
+
+
+class LooseClientMessage(Struct, array_like=True):
+    """As `ClientMessage`, its items still undecoded."""
+
+    epoch: Epoch
+    stamp: Count
+    items: list[msgspec.Raw]
+
+
+class LooseNodeMessage(Struct, array_like=True):
+    """As `NodeMessage`, its items still undecoded."""
+
+    free: Count
+    free_async: Count
+    window: Count
+    seen: Count
+    stamp: Count
+    items: list[msgspec.Raw]
+
+
+class ItemHead(Struct, array_like=True):
+    """The first element of any item, to tell an unknown type from a malformed item."""
+
+    type: int
