@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 # Sockets, threads and children may close in the background; longer than this is a leak.
 PATIENCE = 2.0  # seconds
@@ -27,6 +29,7 @@ def no_leaks(*, patience: float = PATIENCE) -> Iterator[None]:
     raises is not judged. Threads of libraries written in C show by their descriptors only: a
     ZeroMQ context that was not terminated is named by those of its own threads.
     """
+    _open_for_life()
     before = _holdings()
     yield
     if leaked := _await_end(before, patience):
@@ -38,6 +41,12 @@ def leak_check() -> Iterator[None]:
     """Judges every test of the module or folder that imports this fixture by name."""
     with no_leaks():
         yield
+
+
+@functools.cache
+def _open_for_life() -> None:
+    """Open now what the first use of a library opens until the process ends: libuv's signal pipe."""
+    uvloop.new_event_loop().close()
 
 
 _Key = tuple[str, int, object]
@@ -88,10 +97,11 @@ def _place(thread: threading.Thread) -> str:
 
 def _program(child: psutil.Process) -> str:
     try:
-        command = child.cmdline() or [child.name()]
-        return f"({child.status()}) {' '.join(command)[:200]}"
-    except psutil.Error:
+        zombie = child.status() == psutil.STATUS_ZOMBIE  # has no command line any more
+        command = [child.name()] if zombie else child.cmdline()
+    except psutil.NoSuchProcess:
         return "(just gone)"
+    return " ".join(["(zombie)"] * zombie + command)[:200]
 
 
 def _peer(fd: int) -> str | None:
