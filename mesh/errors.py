@@ -133,6 +133,10 @@ class RemoteError(MeshError):
         self.message = message
         self.traceback = traceback
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be copied and pickled, as an application's own process pool does."""
+        return RemoteError, (self.type, self.message, self.traceback), self.__dict__
+
     def __str__(self) -> str:
         """Return type and message, then the traceback as it was printed on the node."""
         head = super().__str__()
@@ -153,7 +157,7 @@ _NOT_RAISED_AGAIN = {"StopIteration", "StopAsyncIteration"}
 
 
 class Failure:
-    """How a job failed, as plain values: what FAILURE carries (docs/protocol.md, Failures)."""
+    """How a job failed, as plain values: what FAILURE carries (docs/protocol.md, Bodies)."""
 
     __slots__ = ("args", "mesh", "message", "started", "traceback", "type")
 
@@ -181,14 +185,10 @@ class Failure:
             return cls(self.message, started=self.started)
         remote = RemoteError(self.type, self.message, self.traceback)
         builtin = getattr(builtins, self.type, None)
-        if (
-            isinstance(builtin, type)
-            and issubclass(builtin, Exception)
-            and self.type not in _NOT_RAISED_AGAIN
-        ):
+        if isinstance(builtin, type) and issubclass(builtin, Exception) and self.type not in _NOT_RAISED_AGAIN:
             try:
                 again = builtin(*(self.args if self.args is not None else (self.message,)))
-            except TypeError:  # some built-ins take no such arguments (UnicodeDecodeError)
+            except (TypeError, ValueError):  # not made of these (UnicodeDecodeError, ExceptionGroup)
                 return remote
             again.__cause__ = remote
             return again

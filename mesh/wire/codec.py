@@ -62,25 +62,35 @@ class Oddities:
 
 
 def encode_client(message: ClientMessage) -> list[Buffer]:
-    """Encode a client's message: the header, then a frame for each large body."""
+    """Encode a client's message: the header, then a frame for each large body. Leaves `message` as it is."""
     bodies: list[Buffer] = []
-    for n, item in enumerate(message.items):
+    items = message.items
+    for n, item in enumerate(items):
         if type(item) is Submit and len(item.body) >= OUT_OF_BAND:
+            if not bodies:
+                items = items.copy()
             bodies.append(item.body)
-            message.items[n] = SubmitLarge(
+            items[n] = SubmitLarge(
                 item.id, item.attempt, item.task, item.form, item.remaining, item.options,
                 len(bodies),
             )  # fmt: skip
+    if bodies:
+        message = ClientMessage(message.epoch, message.stamp, items)
     return [_encoder.encode(message), *bodies]
 
 
 def encode_node(message: NodeMessage) -> list[Buffer]:
-    """Encode a node's message: the header, then a frame for each large body."""
+    """Encode a node's message: the header, then a frame for each large body. Leaves `message` as it is."""
     bodies: list[Buffer] = []
-    for n, item in enumerate(message.items):
+    items = message.items
+    for n, item in enumerate(items):
         if type(item) is Result and len(item.body) >= OUT_OF_BAND:
+            if not bodies:
+                items = items.copy()
             bodies.append(item.body)
-            message.items[n] = ResultLarge(item.id, item.attempt, len(bodies))
+            items[n] = ResultLarge(item.id, item.attempt, len(bodies))
+    if bodies:
+        message = NodeMessage(message.free, message.free_async, message.window, message.seen, message.stamp, items)
     return [_encoder.encode(message), *bodies]
 
 
@@ -96,7 +106,7 @@ def decode_client(frames: Sequence[Buffer], oddities: Oddities) -> ClientMessage
         loose = _decode_loose(_client_loose, frames[0])
         items = _good_items(loose.items, _client_item, _CLIENT_TYPES, oddities)
         message = ClientMessage(loose.epoch, loose.stamp, items)
-    if len(frames) > 1:
+    if SubmitLarge in map(type, message.items):
         message.items = [i for i in (_submit(i, frames, oddities) for i in message.items) if i]
     return message
 
@@ -113,7 +123,7 @@ def decode_node(frames: Sequence[Buffer], oddities: Oddities) -> NodeMessage:
         loose = _decode_loose(_node_loose, frames[0])
         items = _good_items(loose.items, _node_item, _NODE_TYPES, oddities)
         message = NodeMessage(loose.free, loose.free_async, loose.window, loose.seen, loose.stamp, items)
-    if len(frames) > 1:
+    if ResultLarge in map(type, message.items):
         message.items = [i for i in (_result(i, frames, oddities) for i in message.items) if i]
     return message
 
