@@ -2,7 +2,7 @@ import asyncio
 from typing import cast
 
 import pytest
-from zeroconf import Zeroconf
+from zeroconf import DNSQuestionType, Zeroconf
 from zeroconf.asyncio import AsyncServiceInfo
 
 from meshdiscovery.resolver import Resolver
@@ -19,7 +19,7 @@ class FakeInfo:
         self.key = key
         self.answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
-    async def async_request(self, zeroconf: Zeroconf, timeout: float) -> bool:
+    async def async_request(self, zeroconf: Zeroconf, timeout: float, question_type: DNSQuestionType) -> bool:
         FakeInfo.under_way += 1
         try:
             return await self.answer

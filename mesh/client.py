@@ -1,0 +1,512 @@
+"""The client: hands jobs to the mesh from inside any asyncio application.
+
+Shell: joins the session (which decides), the links (which carry), discovery (who is there) and the application.
+It starts no thread; everything happens in turns of the application's own loop.
+"""
+
+import asyncio
+import logging
+import os
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, assert_never, cast, overload
+
+import zmq
+
+from mesh.core.dialer import Dialer
+from mesh.core.record import JobRecord
+from mesh.core.session import (
+    CancelAsked,
+    Close,
+    Effect,
+    Event,
+    Heard,
+    Joined,
+    LinkLost,
+    Opening,
+    Parted,
+    Progress,
+    Send,
+    Session,
+    Settle,
+    Submitted,
+    Tick,
+)
+from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, MeshError, NoNodes
+from mesh.finder import Finder
+from mesh.job import Ended, Job, Outgoing
+from mesh.link import Link, context
+from mesh.tasks import Task, ambient
+from mesh.wire.messages import (
+    MAGIC,
+    VERSIONS,
+    Bye,
+    ClientMessage,
+    Failed,
+    Hello,
+    NodeMessage,
+    Result,
+    TaskSpec,
+)
+from mesh.wire.payload import pack_arguments
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+log = logging.getLogger("mesh")
+
+IN_FLIGHT = 2048
+"""Jobs that `map` keeps under way by default: enough for two milliseconds of the smallest (docs/protocol.md,
+Windows), few enough to hold their results in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node as this client sees it now. `free` counts idle workers, `window` jobs that it may have there."""
+
+    name: str
+    id: str
+    endpoint: str
+    state: str
+    workers: int
+    concurrency: int
+    free: int
+    window: int
+    outstanding: int
+    tasks: tuple[str, ...]
+
+
+class Client:
+    """Hands jobs to the nodes of a mesh.
+
+    `seeds`: nodes by address, `"web7:5750"`; `mdns`: look for nodes on this host and its networks too.
+    `max_pending`: jobs under way at most; beyond it `submit` raises MeshBusy, `call` and `map` wait.
+    `discovery_grace`: seconds that a job waits for the first node that serves its task.
+
+        async with Client() as client:
+            result = await client.call("send_mail", to="a@b")
+    """
+
+    def __init__(
+        self,
+        mesh: str = "default",
+        *,
+        seeds: Sequence[str] = (),
+        mdns: bool = True,
+        max_pending: int = 10_000,
+        discovery_grace: float = 2.0,
+        name: str | None = None,
+        not_node: str = "",
+    ) -> None:
+        if not mdns and not seeds:
+            raise ConfigError("a client without mDNS needs seeds: Client(seeds=['host:5750'])")
+        self.mesh = mesh
+        self.loop: asyncio.AbstractEventLoop
+        self._finder = Finder(mesh, seeds=seeds, mdns=mdns, on_change=self._found)
+        self._max_pending = max_pending
+        self._name = name or f"{os.uname().nodename}:{os.getpid()}"
+        rng = random.Random()  # noqa: S311  # spreads load; guards nothing
+        self._session = Session(rng, grace=discovery_grace, not_node=not_node)
+        self._dialer = Dialer(rng)
+        self._links: dict[int, Link] = {}
+        self._last_link = 0
+        self._jobs = 0
+        self._id_prefix = os.urandom(8)
+        self._last_id = 0
+        self._submitted: list[Outgoing] = []
+        self._events: list[Event] = []
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._context: zmq.Context[zmq.SyncSocket] | None = None
+        self._closed = False
+        self._room: deque[asyncio.Future[None]] = deque()
+        self._idle: list[asyncio.Future[None]] = []
+        self._changed: list[asyncio.Future[None]] = []
+        self._token: Token[Client] | None = None
+
+    # opening and closing
+
+    async def __aenter__(self) -> Self:
+        """Start looking for nodes; returns at once."""
+        await self.open()
+        self._token = ambient.set(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for what is outstanding; if this block was cancelled, end it instead."""
+        if self._token is not None:
+            with suppress(ValueError):  # entered in another context, as test fixtures do: nothing to restore here
+                ambient.reset(self._token)
+        cancelled = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit)
+        await self.close(timeout=0 if cancelled else None)
+
+    async def open(self) -> None:
+        """Start looking for nodes, as `async with` does; returns at once."""
+        if self._context is not None or self._closed:
+            raise ClosedError("a client is opened once; make another")
+        self.loop = asyncio.get_running_loop()
+        self._context = context()
+        await self._finder.start()
+
+    async def close(self, timeout: float | None = None) -> None:
+        """Wait for what is outstanding, at most `timeout` seconds; what is left then ends with ClosedError."""
+        if self._closed or self._context is None:
+            self._closed = True
+            return
+        if self._jobs and timeout != 0:
+            idle = self.loop.create_future()
+            self._idle.append(idle)
+            try:
+                await asyncio.wait((idle,), timeout=timeout)
+            finally:
+                self._shut()
+        self._shut()
+        await self._finder.close()
+        if self._context is not None:
+            self._context.term()
+            self._context = None
+
+    def _shut(self) -> None:
+        """End every job that is left, say goodbye and close the links."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        left = [*self._submitted, *self._session.unfinished()]
+        for record in left:
+            record.over = True
+            self._finish(record, ClosedError("the client was closed before the job ended"))
+        for view in self._session.roster:
+            link = self._links.pop(view.key)
+            link.send(ClientMessage(view.about.epoch, view.stamp, [Bye()]))
+            link.close(linger=_GOODBYE_S)
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+        for waiter in [*self._room, *self._changed]:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # handing in jobs
+
+    @overload
+    def submit(self, task: Task[P, Awaitable[R_co]], *args: P.args, **kwargs: P.kwargs) -> Job[R_co]: ...
+    @overload
+    def submit(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    @overload
+    def submit(self, task: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
+    def submit(self, task: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Hand in a job and return at once; whether it is awaited or not, it runs.
+
+        Raises MeshBusy when `max_pending` jobs are under way, BadArguments when the arguments do not fit or
+        cannot travel, ClosedError on a closed client.
+        """
+        if self._jobs >= self._max_pending:
+            raise MeshBusy(f"{self._max_pending} jobs are under way (max_pending); await some, or use call or map")
+        return self._submit(task, args, kwargs)
+
+    @overload
+    async def call(self, task: Task[P, Awaitable[R_co]], *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    async def call(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def call(self, task: str, *args: Any, **kwargs: Any) -> Any: ...
+    async def call(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a job and return its result, waiting for room where there is none.
+
+        Raises what the task raised, or a MeshError that says whether it may have run.
+        """
+        await self._wait_for_room()
+        return await self._submit(task, args, kwargs)
+
+    @overload
+    def map(
+        self, task: Task[P, Awaitable[R_co]], *iterables: Iterable[Any], ordered: bool = True, in_flight: int = ...
+    ) -> AsyncIterator[R_co]: ...
+    @overload
+    def map(
+        self, task: Task[P, R], *iterables: Iterable[Any], ordered: bool = True, in_flight: int = ...
+    ) -> AsyncIterator[R]: ...
+    @overload
+    def map(
+        self, task: str, *iterables: Iterable[Any], ordered: bool = True, in_flight: int = ...
+    ) -> AsyncIterator[Any]: ...
+    async def map(
+        self, task: Any, *iterables: Iterable[Any], ordered: bool = True, in_flight: int = IN_FLIGHT
+    ) -> AsyncIterator[Any]:
+        """Run a job for each element (or each tuple of several iterables), at most `in_flight` at once.
+
+        Yields results in order, or as they come with `ordered=False`. The first failure is raised; what was under
+        way and has not started is cancelled then, as it is when the loop over the results is left.
+        """
+        arguments = zip(*iterables, strict=False)
+        under_way: dict[Job[Any], None] = {}
+        ended = None if ordered else Ended(self.loop)
+        bound = max(1, min(in_flight, self._max_pending))
+        try:
+            exhausted = False
+            while True:
+                while not exhausted and len(under_way) < bound and (self._jobs < self._max_pending or not under_way):
+                    element = next(arguments, None)
+                    if element is None:
+                        exhausted = True
+                        break
+                    await self._wait_for_room()
+                    job = self._submit(task, element, {})
+                    job.report_to(ended)
+                    under_way[job] = None
+                if not under_way:
+                    return
+                job = next(iter(under_way)) if ended is None else await ended.get()
+                result = await job
+                del under_way[job]
+                yield result
+        finally:
+            for job in under_way:
+                job.abandon()
+
+    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Job[Any]:
+        if self._closed or self._context is None:
+            raise ClosedError(
+                "this client is closed" if self._closed else "open this client first: async with Client()"
+            )
+        if type(task) is str:
+            name = task
+        elif isinstance(task, Task):
+            name = task.name
+            wrong = task.signature.misfit(len(args), kwargs)
+            if wrong:
+                raise BadArguments(f"{name} {wrong}")
+        else:
+            raise BadArguments(f"a task is one that @mesh.task made, or its name, not {type(task).__name__}")
+        self._last_id += 1
+        job_id = self._id_prefix + self._last_id.to_bytes(8, "big")
+        job: Job[Any] = Job(self, job_id, name, pack_arguments(args, kwargs))
+        job.submitted = self.loop.time()
+        if type(task) is str:
+            self._check_by_name(job, name, args, kwargs)
+        else:
+            job.priority = task.settings.priority
+            job.timeout = task.settings.timeout
+            if job.timeout is not None:
+                job.deadline = job.submitted + job.timeout
+        self.hand_in(job)
+        return job
+
+    def hand_in(self, record: Outgoing) -> None:
+        """Take a job in; it leaves in this loop's next turn, together with all others of this one."""
+        self._jobs += 1
+        self._submitted.append(record)
+        if not self._turn_due:
+            self._turn_due = True
+            self.loop.call_soon(self._turn)
+
+    def _check_by_name(self, job: Job[Any], name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """Check a call by name now if its task is known, else when it is given to a node."""
+        served = self._session.roster.serves(name)
+        if served is None:
+            job.shape = (len(args), tuple(kwargs))
+            return
+        wrong = served.signature.misfit(len(args), kwargs)
+        if wrong:
+            raise BadArguments(f"{name} {wrong}")
+        job.priority = served.spec.priority
+
+    async def _wait_for_room(self) -> None:
+        while self._jobs >= self._max_pending and not self._closed:
+            waiter = self.loop.create_future()
+            self._room.append(waiter)
+            await waiter
+
+    def cancel(self, job: Job[Any]) -> None:
+        """Ask that a job does not start."""
+        self._post(CancelAsked(job))
+
+    # looking around
+
+    def nodes(self) -> list[NodeInfo]:
+        """Return the nodes that this client is connected to, by name."""
+        return sorted((self._info(view) for view in self._session.roster), key=lambda node: node.name)
+
+    def tasks(self) -> dict[str, TaskSpec]:
+        """Return the tasks that are served, by name."""
+        specs = {name: served.spec for view in self._session.roster for name, served in view.tasks.items()}
+        return dict(sorted(specs.items()))
+
+    def _info(self, view: Any) -> NodeInfo:
+        about = view.about
+        return NodeInfo(
+            name=about.name,
+            id=about.node,
+            endpoint=self._dialer.endpoint(view.key),
+            state="draining" if view.draining else view.health.value,
+            workers=about.workers,
+            concurrency=about.concurrency,
+            free=view.free,
+            window=view.window,
+            outstanding=len(view.outstanding),
+            tasks=tuple(sorted(view.tasks)),
+        )
+
+    async def wait_ready(
+        self, task: Task[..., Any] | str | None = None, *, nodes: int = 1, timeout: float | None = 10.0
+    ) -> None:
+        """Wait until so many nodes are there (that serve the task, if one is named). Raises NoNodes after `timeout`."""
+        name = task.name if isinstance(task, Task) else task
+        until = None if timeout is None else self.loop.time() + timeout
+        while True:
+            there = sum(1 for view in self._session.roster if view.open and (name is None or name in view.tasks))
+            if there >= nodes:
+                return
+            left = None if until is None else until - self.loop.time()
+            if self._closed or (left is not None and left <= 0):
+                wanted = f"{nodes} nodes that serve {name!r}" if name else f"{nodes} nodes"
+                raise NoNodes(f"waited {timeout:g} s for {wanted}, {there} there")
+            waiter = self.loop.create_future()
+            self._changed.append(waiter)
+            await asyncio.wait((waiter,), timeout=left)
+
+    # turns
+
+    def _post(self, event: Event) -> None:
+        self._events.append(event)
+        if not self._turn_due and not self._closed:
+            self._turn_due = True
+            self.loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Tell the session what has happened since the last turn, and do what it orders."""
+        self._turn_due = False
+        if self._closed:
+            return
+        now = self.loop.time()
+        events, self._events = self._events, []
+        if self._submitted:
+            events.insert(0, Submitted([*self._submitted]))
+            self._submitted.clear()
+        for effect in self._session.handle(events, now):
+            self._perform(effect, now)
+        for endpoint in self._dialer.due(now):
+            self._connect(endpoint)
+        self._arm(now)
+
+    def _perform(self, effect: Effect, now: float) -> None:
+        match effect:
+            case Send():
+                self._links[effect.key].send(effect.message)
+            case Settle():
+                for record, outcome in effect.outcomes:
+                    self._finish(record, outcome)
+            case Progress():
+                _ours(effect.record).progressed()
+            case Joined():
+                self._dialer.joined(effect.view.key)
+                self._wake_changed()
+            case Parted():
+                self._wake_changed()
+            case Close():
+                log.debug("link %d to %s closed: %s", effect.key, self._dialer.endpoint(effect.key), effect.why)
+                if effect.refused:
+                    log.warning("the node at %s refused: %s", self._dialer.endpoint(effect.key), effect.why)
+                link = self._links.pop(effect.key, None)
+                if link is not None:
+                    link.close()
+                self._dialer.lost(effect.key, now, twin_of=effect.same_as, refused=effect.refused)
+            case _ as never:
+                assert_never(never)
+
+    def _finish(self, record: JobRecord, outcome: Result | Failed | MeshError) -> None:
+        self._jobs -= 1
+        _ours(record).finish(outcome)
+        if self._room:
+            _wake_one(self._room)
+        if self._jobs == 0 and self._idle:
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _wake_changed(self) -> None:
+        waiters, self._changed = self._changed, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _arm(self, now: float) -> None:
+        """Keep one timer, for the first thing that is due; one that fires early looks and goes on."""
+        wakes = [wake for wake in (self._session.next_wake(), self._dialer.next_wake()) if wake is not None]
+        if not wakes:
+            return
+        wake = max(min(wakes), now)
+        if self._timer is None or wake < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = wake
+            self._timer = self.loop.call_at(wake, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self._events.append(Tick())
+        self._turn()
+
+    # links
+
+    def _found(self, source: str, endpoints: Iterable[str]) -> None:
+        """Discovery has something new to offer."""
+        if not self._closed:
+            self._dialer.offer(source, endpoints, self.loop.time())
+            self._post(Tick())
+
+    def _connect(self, endpoint: str) -> None:
+        assert self._context is not None
+        self._last_link += 1
+        key = self._last_link
+        self._dialer.opened(endpoint, key)
+        try:
+            link = Link(self._context, key, endpoint, on_messages=self._heard, on_lost=self._lost)
+        except zmq.ZMQError as error:
+            log.warning("cannot connect to %s: %s", endpoint, error)
+            self._dialer.lost(key, self.loop.time(), refused=True)
+            return
+        self._links[key] = link
+        link.send(ClientMessage(b"", 0, [Hello(MAGIC, *VERSIONS, self.mesh, self._name)]))
+        self._post(Opening(key))
+
+    def _heard(self, key: int, messages: list[NodeMessage]) -> None:
+        self._events.extend([Heard(key, message) for message in messages])
+        self._turn()
+        self._heard_word()
+
+    def _heard_word(self) -> None:
+        """A node has spoken, and what it said is taken in; for those who wait for room at nodes."""
+
+    def _lost(self, key: int, why: str) -> None:
+        if self._links.pop(key, None) is not None:
+            self._dialer.lost(key, self.loop.time())
+            self._post(LinkLost(key, why))
+
+
+_GOODBYE_S = 0.1
+"""Seconds that a goodbye may take to leave while the client closes."""
+
+
+def _ours(record: JobRecord) -> Outgoing:
+    """Return a record as what this client handed to the session."""
+    return cast("Outgoing", record)
+
+
+def _wake_one(waiters: "deque[asyncio.Future[None]]") -> None:
+    while waiters:
+        waiter = waiters.popleft()
+        if not waiter.done():
+            waiter.set_result(None)
+            return

@@ -1,0 +1,52 @@
+"""How alive one node looks, judged from when it was last heard. Pure: `docs/protocol.md`, The greeting."""
+
+from enum import Enum
+
+PING_S = 1.0
+"""Seconds without a word from a node after which it is asked."""
+
+SUSPECT_S = 2.5
+"""Seconds of silence after which no new job is sent there: two pings are unanswered."""
+
+DEAD_S = 6.0
+"""Seconds of silence after which a node is given up."""
+
+
+class Health(Enum):
+    """What may be sent to a node: anything, nothing new, nothing ever again."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    DEAD = "dead"
+
+
+class Liveness:
+    """How alive one node looks. It is told the time and never asks it."""
+
+    __slots__ = ("_asked", "_heard")
+
+    def __init__(self, now: float) -> None:
+        self._heard = now
+        self._asked = now
+
+    def heard(self, now: float) -> None:
+        """Note that anything at all arrived from the node."""
+        self._heard = now
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count these seconds: the observer itself stood still and could not have heard."""
+        self._heard += seconds
+
+    def wants_ping(self, now: float) -> bool:
+        """Is it time to ask? True once in each `PING_S` of silence; the caller then asks."""
+        if now - max(self._heard, self._asked) < PING_S:
+            return False
+        self._asked = now
+        return True
+
+    def health(self, now: float) -> Health:
+        """Judge the node at `now`."""
+        silence = now - self._heard
+        if silence >= DEAD_S:
+            return Health.DEAD
+        return Health.SUSPECT if silence >= SUSPECT_S else Health.ALIVE

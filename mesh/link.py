@@ -1,0 +1,170 @@
+"""One DEALER to one node: messages out, messages in, and word of its end.
+
+Shell: owns a socket and its monitor; `docs/protocol.md`, Transport. A link is never mended: on any failure what
+had arrived is drained, the socket is closed, and a new link is made elsewhere.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from mesh.errors import ProtocolError
+from mesh.wire.codec import Buffer, Oddities, decode_node, encode_client
+from mesh.wire.messages import ClientMessage, NodeMessage, Submit
+
+BURST = 64
+"""Messages taken in one turn of the loop: more would keep the application waiting."""
+
+MESSAGE_BYTES = 1024 * 1024
+"""Bytes of bodies packed into one message; a turn's jobs beyond that go in the next."""
+
+_WATCHED = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_CONNECT_RETRIED
+)
+_ENDS: dict[int, str] = {
+    zmq.EVENT_DISCONNECTED: "it disconnected",
+    zmq.EVENT_CLOSED: "no connection",
+    zmq.EVENT_CONNECT_RETRIED: "no connection",
+}
+
+
+def context() -> "zmq.Context[zmq.SyncSocket]":
+    """Make a client's ZeroMQ context. A DEALER with its monitor takes three sockets: room for 20,000 links."""
+    made = zmq.Context()
+    made.set(zmq.MAX_SOCKETS, 65_536)
+    return made
+
+
+class Link:
+    """A connection to one endpoint. `on_message` gets each message, `on_lost` the link's key and why it ended."""
+
+    def __init__(
+        self,
+        zmq_context: "zmq.Context[zmq.SyncSocket]",
+        key: int,
+        endpoint: str,
+        *,
+        on_messages: Callable[[int, list[NodeMessage]], None],
+        on_lost: Callable[[int, str], None],
+    ) -> None:
+        self.key = key
+        self.endpoint = endpoint
+        self.oddities = Oddities()
+        self._loop = asyncio.get_running_loop()
+        self._on_messages = on_messages
+        self._on_lost = on_lost
+        self._closed = False
+        self._socket = zmq_context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.IPV6, 1),
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 0),
+            (zmq.SNDHWM, 0),
+            (zmq.RCVHWM, 0),  # the window bounds what can be under way, both ways
+            # -1 and IMMEDIATE=1 lose replies that have arrived (measured); a minute is for ever to a link
+            (zmq.RECONNECT_IVL, 60_000),
+            (zmq.HANDSHAKE_IVL, 3000),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 30),
+            (zmq.TCP_KEEPALIVE_INTVL, 5),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
+        ):
+            self._socket.set(option, value)
+        self._monitor = self._socket.get_monitor_socket(_WATCHED)
+        self._monitor.set(zmq.RCVHWM, 0)  # an unread monitor freezes the whole context
+        self._monitor_fd = int(self._monitor.get(zmq.FD))
+        self._fd = int(self._socket.get(zmq.FD))
+        self._loop.add_reader(self._monitor_fd, self._monitored)
+        self._loop.add_reader(self._fd, self._readable)
+        self._socket.connect(endpoint)
+        self._loop.call_soon(self._monitored)
+
+    def send(self, message: ClientMessage) -> None:
+        """Send a message, as several where its bodies are many and large. Never blocks."""
+        if self._closed:
+            return
+        for part in _split(message):
+            frames = encode_client(part)
+            last = len(frames) - 1
+            for n, frame in enumerate(frames):
+                self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if n < last else 0), copy=n == 0)
+        self._recheck()
+
+    def _readable(self) -> None:
+        if self._closed:
+            return
+        messages = self._drain(BURST)
+        if messages:
+            self._on_messages(self.key, messages)
+            self._recheck()
+
+    def _recheck(self) -> None:
+        """Sending and bounded draining may have used up the edge that announced a message."""
+        if not self._closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(self._readable)
+
+    def _drain(self, most: int) -> list[NodeMessage]:
+        messages: list[NodeMessage] = []
+        receive = self._socket.recv
+        for _ in range(most):
+            try:
+                frames: list[Buffer] = [receive(zmq.NOBLOCK)]
+            except zmq.Again:
+                break
+            while self._socket.get(zmq.RCVMORE):
+                frames.append(receive(copy=False).buffer)
+            try:
+                messages.append(decode_node(frames, self.oddities))
+            except ProtocolError:
+                self.oddities.malformed += 1
+        return messages
+
+    def _monitored(self) -> None:
+        """Read the monitor dry; any event that it is asked for but the first connection means the end."""
+        while not self._closed:
+            try:
+                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            event = parse_monitor_message(frames)["event"]
+            self._end(_ENDS.get(event, "the handshake failed"))
+
+    def _end(self, why: str) -> None:
+        while messages := self._drain(BURST):
+            self._on_messages(self.key, messages)
+            if self._closed:
+                return
+        self.close()
+        self._on_lost(self.key, why)
+
+    def close(self, *, linger: float = 0.0) -> None:
+        """Close the socket; what had not left may for `linger` seconds. Nothing more is reported."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_reader(self._monitor_fd)
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=int(linger * 1000))
+
+
+def _split(message: ClientMessage) -> list[ClientMessage]:
+    """Split a message whose bodies are more than `MESSAGE_BYTES` together."""
+    size = 0
+    parts = [ClientMessage(message.epoch, message.stamp, [])]
+    for item in message.items:
+        length = len(item.body) if type(item) is Submit else 0
+        if size and size + length > MESSAGE_BYTES:
+            parts.append(ClientMessage(message.epoch, message.stamp, []))
+            size = 0
+        size += length
+        parts[-1].items.append(item)
+    return parts if len(parts) > 1 else [message]

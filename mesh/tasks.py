@@ -1,0 +1,239 @@
+"""Tasks: registering them, describing them, and what they know of the job they run.
+
+A worker process imports this and the application, nothing of the network: no ZeroMQ, no event loop.
+"""
+
+import contextvars
+import hashlib
+import inspect
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from mesh.errors import ConfigError
+from mesh.signature import Signature, parameters_of
+from mesh.wire.messages import TaskSpec
+
+if TYPE_CHECKING:
+    from mesh.client import Client
+    from mesh.job import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+Lifespan = Callable[[types.SimpleNamespace], AsyncIterator[None] | Iterator[None]]
+
+ambient: contextvars.ContextVar["Client"] = contextvars.ContextVar("mesh.client")
+"""The client whose `async with` block this code runs in; `Task.call` and `Task.submit` use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a task says of itself beside its function. `timeout` is seconds from submission to outcome."""
+
+    timeout: float | None = None
+    priority: int = 5
+    bridge: bool = False
+
+
+class Task(Generic[P, R]):
+    """A registered function. Called plainly it runs here; `call` and `submit` hand it to the mesh."""
+
+    def __init__(self, function: Callable[P, R], name: str, settings: Settings) -> None:
+        self.function = function
+        self.name = name
+        self.settings = settings
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.__doc__ = function.__doc__
+        self.__name__ = name
+        self.__wrapped__ = function
+        self.parameters = parameters_of(function)
+        self.signature = Signature(self.parameters)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        """Return the task's name and where its function stands."""
+        return f"<mesh.Task {self.name!r} at {self.place}>"
+
+    @property
+    def place(self) -> str:
+        """Where the function stands, for messages: file and line."""
+        code = self.function.__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    def options(self, *, timeout: float | None = None, priority: int | None = None) -> "Task[P, R]":
+        """Return this task with other options: `timeout` in seconds, `priority` 0–9, 9 first."""
+        settings = Settings(
+            timeout=self.settings.timeout if timeout is None else _positive(timeout),
+            priority=self.settings.priority if priority is None else _priority(priority),
+            bridge=self.settings.bridge,
+        )
+        return Task(self.function, self.name, settings)
+
+    @overload
+    def submit(self: "Task[P, Awaitable[R_co]]", *args: P.args, **kwargs: P.kwargs) -> "Job[R_co]": ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> "Job[R]": ...
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> "Job[Any]":
+        """Hand a job to the mesh through the client whose `async with` block this is."""
+        return _ambient_client().submit(self, *args, **kwargs)
+
+    @overload
+    async def call(self: "Task[P, Awaitable[R_co]]", *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    async def call(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def call(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run a job in the mesh and return its result, through the client whose block this is."""
+        return await _ambient_client().call(self, *args, **kwargs)
+
+    def spec(self) -> TaskSpec:
+        """Describe the task as its node tells it to clients."""
+        doc = (inspect.getdoc(self.function) or "").strip().split("\n")[0]
+        text = repr([(p.name, p.kind, p.required) for p in self.parameters])
+        return TaskSpec(
+            name=self.name,
+            parameters=self.parameters,
+            signature=_signature_text(self.function),
+            fingerprint=hashlib.blake2b(text.encode(), digest_size=6).hexdigest(),
+            is_async=self.is_async,
+            bridge=self.settings.bridge,
+            timeout=self.settings.timeout,
+            priority=self.settings.priority,
+            doc=doc[:200],
+        )
+
+
+def _signature_text(function: Callable[..., Any]) -> str:
+    return str(inspect.signature(function))[:500]
+
+
+def _ambient_client() -> "Client":
+    try:
+        return ambient.get()
+    except LookupError:
+        raise ConfigError("there is no client here: use this inside `async with mesh.Client():`") from None
+
+
+class Registry:
+    """The tasks and lifespans that importing an application has registered, in that order."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task[..., Any]] = []
+        self.lifespans: list[Lifespan] = []
+
+    def catalogue(self) -> dict[str, Task[..., Any]]:
+        """Return the tasks by name. Raises ConfigError where two have the same, and shows both places."""
+        return catalogue(self.tasks)
+
+
+def catalogue(tasks: list[Task[..., Any]]) -> dict[str, Task[..., Any]]:
+    """Return tasks by name. Raises ConfigError where two have the same, and shows both places."""
+    named: dict[str, Task[..., Any]] = {}
+    for task in tasks:
+        other = named.setdefault(task.name, task)
+        if other is not task and other.place != task.place:
+            raise ConfigError(
+                f"two tasks are called {task.name!r}: at {other.place} and at {task.place}. "
+                "Rename one, or give it @mesh.task(name=…)"
+            )
+    return named
+
+
+registry = Registry()
+
+
+@overload
+def task(function: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    priority: int = 5,
+    bridge: bool = False,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    priority: int = 5,
+    bridge: bool = False,
+) -> Any:
+    """Register a function as a task, under its own name or `name`.
+
+    `timeout`: seconds from submission to outcome, unless the caller says otherwise. `priority`: 0–9, 9 first.
+    `bridge`: plain sockets may call it too. Raises ConfigError where a value makes no sense.
+    """
+
+    def register(function: Callable[..., Any]) -> Task[..., Any]:
+        chosen = name or function.__name__
+        if not 0 < len(chosen.encode()) <= _NAME_LIMIT or not chosen.isprintable():
+            raise ConfigError(f"a task's name is 1 to {_NAME_LIMIT} printable bytes, not {chosen!r}")
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise ConfigError(f"task {chosen!r} is a generator; a task returns one value")
+        settings = Settings(
+            timeout=None if timeout is None else _positive(timeout),
+            priority=_priority(priority),
+            bridge=bridge,
+        )
+        registered = Task(function, chosen, settings)
+        registry.tasks.append(registered)
+        return registered
+
+    return register if function is None else register(function)
+
+
+_NAME_LIMIT = 200
+"""Bytes of a task's name: it travels with every job (docs/protocol.md, Items)."""
+
+
+def _positive(timeout: float) -> float:
+    if not timeout > 0:
+        raise ConfigError(f"a timeout is a number of seconds above 0, not {timeout!r}")
+    return float(timeout)
+
+
+def _priority(priority: int) -> int:
+    if priority not in range(10):
+        raise ConfigError(f"a priority is 0 to 9, 9 first, not {priority!r}")
+    return priority
+
+
+def lifespan(function: Lifespan) -> Lifespan:
+    """Register what is set up once in each worker: an async (or plain) generator that yields once.
+
+    It gets a namespace, `mesh.context().state` inside tasks. What stands before the `yield` runs before the
+    worker's first job, what stands behind it when the worker ends in order.
+    """
+    if not (inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)):
+        raise ConfigError(f"lifespan {function.__name__!r} must be a generator that yields once")
+    registry.lifespans.append(function)
+    return function
+
+
+@dataclass(slots=True)
+class Context:
+    """What a running task may know of its job. `state` is what the lifespans set up in this worker."""
+
+    state: types.SimpleNamespace
+    id: str
+    task: str
+    attempt: int
+
+
+current: contextvars.ContextVar[Callable[[], Context]] = contextvars.ContextVar("mesh.context")
+
+
+def context() -> Context:
+    """Return the context of the job that runs here. Raises ConfigError outside a worker."""
+    try:
+        return current.get()()
+    except LookupError:
+        raise ConfigError("mesh.context() is there inside a task that a node runs") from None

@@ -1,0 +1,5 @@
+"""`python -m meshnode` is `meshnode`."""
+
+from meshnode.cli import main
+
+main()

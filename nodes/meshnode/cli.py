@@ -1,0 +1,337 @@
+"""`meshnode`: run a node in the foreground, or look at its settings."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from mesh.errors import ConfigError
+from meshnode import config as cfg
+from meshnode.core.lifecycle import ExitCode
+from meshnode.log import LEVELS, configure
+from meshnode.name_lock import NameLock, NameTakenError
+
+GROUPS = {
+    "Capacity": ("workers", "concurrency"),
+    "Network": ("bind", "advertise", "mesh", "name", "seed", "mdns", "max_message"),
+    "Bridge": ("bridge", "no_bridge", "bridge_max_line", "bridge_idle"),
+    "Security": ("insecure",),
+    "Timing": ("grace",),
+    "Operation": ("config", "log_level", "log_json"),
+}
+
+EPILOG = """\b
+Examples:
+  meshnode                          tasks.py of this folder, else the built-in echo, sleep and ping
+  meshnode shop.tasks -w 64         64 workers for the tasks that shop/tasks.py registers
+  meshnode shop.tasks:nightly       only the task, or list of tasks, of that name
+  meshnode --insecure               open to the network, in the clear: trusted networks only
+  meshnode config                   what is set, and where each value comes from
+  meshnode check shop.tasks         does it import, and which tasks would it serve?
+
+\b
+Signals: TERM or INT finish what runs, within --grace; a second one stops now.
+Exit codes: 0 clean, 1 configuration or import, 3 port in use, 4 this name already runs here,
+5 the grace was exceeded."""
+
+
+class GroupedCommand(click.Command):
+    """A command whose --help shows its options in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one table a group; what is in none comes last."""
+        records = {
+            parameter.name: record
+            for parameter in self.get_params(ctx)
+            if (record := parameter.get_help_record(ctx)) is not None
+        }
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([records.pop(name) for name in names])
+        with formatter.section("Other"):
+            formatter.write_dl(list(records.values()))
+
+
+def _checked(check: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Make a click callback of a function that raises ConfigError."""
+
+    def callback(_ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        try:
+            if isinstance(value, tuple):
+                return tuple(check(one) for one in value)
+            return value if value is None or value == "" else check(value)
+        except ConfigError as error:
+            raise click.BadParameter(str(error), param=parameter) from None
+
+    return callback
+
+
+def _address(text: str) -> str:
+    host, port = cfg.parse_address(text, what="--bridge")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Read the settings file into click's defaults: flags and environment stay above it."""
+    path = cfg.find_file(value)
+    if path is None:
+        return None
+    known = {parameter.name or "" for parameter in ctx.command.params} - {"config", "version", "targets", "no_bridge"}
+    try:
+        ctx.default_map = cfg.read_file(path, known)
+    except ConfigError as error:
+        raise click.UsageError(str(error), ctx) from None
+    return str(path)
+
+
+@click.command(
+    cls=GroupedCommand,
+    context_settings={
+        "auto_envvar_prefix": "MESHNODE",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "show_default": True,
+    },
+    epilog=EPILOG,
+)
+@click.argument("targets", nargs=-1, metavar="[MODULE[:ATTR] …]")
+@click.option(
+    "-w",
+    "--workers",
+    type=click.IntRange(1, 4096),
+    default=lambda: os.cpu_count() or 1,
+    show_default="CPUs",
+    help="Worker processes.",
+)
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(1, 10_000),
+    default=1,
+    help="Coroutines of `async def` tasks that share one worker.",
+)
+@click.option(
+    "-b",
+    "--bind",
+    default=None,
+    callback=_checked(cfg.endpoint),
+    metavar="HOST:PORT",
+    show_default="127.0.0.1:5750; all interfaces with --insecure",
+    help="Where clients connect; port 0 picks a free one.",
+)
+@click.option("--advertise", multiple=True, metavar="ADDRESS", help="Announce this address instead of this host's own.")
+@click.option(
+    "-m", "--mesh", default="default", callback=_checked(cfg.parse_name), help="The mesh that this node belongs to."
+)
+@click.option(
+    "-n",
+    "--name",
+    default="",
+    callback=_checked(cfg.parse_name),
+    show_default="host and part of the id",
+    help="This node's name; only one node of a name runs on a host.",
+)
+@click.option("--seed", multiple=True, metavar="HOST:PORT", help="Another node, where mDNS does not reach.")
+@click.option("--mdns/--no-mdns", default=True, help="Announce this node, and look for others, by mDNS.")
+@click.option(
+    "--max-message",
+    default="64M",
+    callback=_checked(cfg.parse_size),
+    metavar="SIZE",
+    help="Largest arguments or result.",
+)
+@click.option(
+    "--bridge",
+    default=None,
+    callback=_checked(_address),
+    metavar="HOST:PORT",
+    show_default=cfg.DEFAULT_BRIDGE,
+    help="Where plain sockets speak the Text protocol.",
+)
+@click.option("--no-bridge", is_flag=True, help="No Text protocol at this node.")
+@click.option(
+    "--bridge-max-line",
+    default="10M",
+    callback=_checked(cfg.parse_size),
+    metavar="SIZE",
+    help="Longest line of a plain socket, with its line feed.",
+)
+@click.option(
+    "--bridge-idle",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    metavar="SECONDS",
+    show_default="none",
+    help="Close connections that are idle for so long.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Listen on the network without keys, in the clear: anybody who reaches the port can run the tasks.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    metavar="SECONDS",
+    help="Time for what runs to end when the node is told to stop.",
+)
+@click.option(
+    "--config",
+    is_eager=True,
+    callback=_load_file,
+    metavar="FILE",
+    show_default="./meshnode.toml, /etc/meshnode/meshnode.toml",
+    help="Settings, in TOML, named as the flags are.",
+)
+@click.option("-l", "--log-level", type=click.Choice(LEVELS), default="info", help="What to log, to standard error.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
+@click.version_option(package_name="meshnode")
+@click.pass_context
+def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> int:
+    """Run a node: worker processes for the tasks that MODULE registers with @mesh.task.
+
+    Without a MODULE it takes tasks.py of the current folder, else the built-in tasks echo, sleep and ping.
+    Every option can also be set as MESHNODE_… in the environment (MESHNODE_WORKERS=64) or in a TOML file.
+    """
+    configure(options["log_level"], as_json=options["log_json"])
+    verb = targets[0] if targets and targets[0] in ("config", "check") else None
+    settings = _settings(targets[1:] if verb else targets, options)
+    if verb == "config":
+        return _show_config(ctx)
+    if verb == "check":
+        return _check(settings)
+    return _serve(settings)
+
+
+def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings:
+    insecure = options["insecure"]
+    bind = options["bind"]
+    if bind and not insecure and not cfg.is_loopback(bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+        raise ConfigError(
+            f"--bind {bind} listens on the network, where anybody could run tasks: give --insecure too if you mean it"
+        )
+    bridge = None if options["no_bridge"] else options["bridge"] or cfg.DEFAULT_BRIDGE
+    if bridge and not insecure and not cfg.is_loopback(cfg.parse_address(bridge, what="--bridge")[0]):
+        raise ConfigError(
+            f"--bridge {bridge} listens on the network, where anybody could run tasks: give --insecure too if you "
+            "mean it"
+        )
+    return cfg.Settings(
+        targets=targets or _default_targets(),
+        folder=os.getcwd(),
+        workers=options["workers"],
+        concurrency=options["concurrency"],
+        bind=bind or (cfg.OPEN_BIND if insecure else cfg.DEFAULT_BIND),
+        bind_is_default=bind is None,
+        advertise=options["advertise"],
+        mesh=options["mesh"],
+        name=options["name"],
+        seeds=options["seed"],
+        mdns=options["mdns"],
+        max_message=options["max_message"],
+        bridge=bridge,
+        bridge_is_default=options["bridge"] is None,
+        bridge_max_line=options["bridge_max_line"],
+        bridge_idle=options["bridge_idle"],
+        insecure=insecure,
+        grace=options["grace"],
+    )
+
+
+def _default_targets() -> tuple[str, ...]:
+    return ("tasks",) if os.path.isfile("tasks.py") else (cfg.BUILTIN,)
+
+
+def _serve(settings: cfg.Settings) -> int:
+    log = logging.getLogger("meshnode")
+    if settings.targets == (cfg.BUILTIN,):
+        log.info("no MODULE given and no tasks.py here: serving the built-in tasks echo, sleep and ping")
+    if settings.insecure:
+        log.warning(
+            "--insecure: whoever reaches this node's ports can run its tasks, and everything travels in the clear"
+        )
+    from setproctitle import setproctitle
+
+    from meshnode.front import PortTakenError
+    from meshnode.node import FailedError, Node
+
+    async def run() -> int:
+        return await Node(settings).run()
+
+    setproctitle(f"meshnode {settings.shown_name} ({settings.workers} workers)")
+    try:
+        with NameLock(settings.name):
+            return _run(run)
+    except NameTakenError as error:
+        log.error("%s", error)
+        return ExitCode.NAME_IN_USE
+    except PortTakenError as error:
+        log.error("%s; choose another port, or leave it out to have a free one chosen", error)
+        return ExitCode.PORT_IN_USE
+    except (ConfigError, FailedError) as error:
+        log.error("%s", error)
+        return ExitCode.CONFIG
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run on uvloop where it installs, on asyncio otherwise."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+def _show_config(ctx: click.Context) -> int:
+    """Print each value and where it comes from."""
+    sources = {
+        ParameterSource.COMMANDLINE: "flag",
+        ParameterSource.ENVIRONMENT: "environment",
+        ParameterSource.DEFAULT_MAP: str(ctx.params["config"]),
+        ParameterSource.DEFAULT: "default",
+    }
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in ("targets", "version", "config"):
+            continue
+        source = ctx.get_parameter_source(name)
+        shown = ctx.params[name]
+        shown = list(shown) if isinstance(shown, tuple) else shown
+        click.echo(f"{name:16} {json.dumps(shown):32} {sources.get(source, 'default') if source else 'default'}")
+    return ExitCode.CLEAN
+
+
+def _check(settings: cfg.Settings) -> int:
+    """Import the application as a node would, and print its tasks."""
+    from meshnode.worker.zygote import Config, LoadFailed, load_or_explain
+
+    loaded = load_or_explain(Config(settings.shown_name, list(settings.targets), settings.folder, settings.workers))
+    if isinstance(loaded, LoadFailed):
+        raise ConfigError(loaded.text)
+    for task in loaded.tasks:
+        spec = task.spec()
+        click.echo(f"{spec.name}{spec.signature}{'  [bridge]' if spec.bridge else ''}")
+    return ExitCode.CLEAN
+
+
+def main() -> None:
+    """Run the command and exit with its code; what is wrong with the configuration is exit 1."""
+    try:
+        code = command.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.CONFIG
+    except ConfigError as error:
+        click.echo(f"meshnode: {error}", err=True)
+        code = ExitCode.CONFIG
+    except click.Abort:
+        code = ExitCode.CONFIG
+    sys.exit(code if isinstance(code, int) else ExitCode.CLEAN)

@@ -1,0 +1,44 @@
+"""What is to be done: everything the scheduler orders. Pure."""
+
+from msgspec import Struct
+
+from mesh.wire.messages import NodeItem
+from meshnode.core.held import Held, Owner
+from meshnode.core.orders import Order
+
+
+class Dispatch(Struct, frozen=True):
+    """Send these orders to a worker, in one datagram where they fit."""
+
+    worker: int
+    orders: list[Order]
+
+
+class TakeBack(Struct, frozen=True):
+    """Take out of a worker's socket what it has not read, and have it send what it has finished."""
+
+    worker: int
+
+
+class Reply(Struct, frozen=True):
+    """Tell an owner these items, with its window and the node's load as of now."""
+
+    owner: Owner
+    items: list[NodeItem]
+    window: int
+    free: int
+    free_async: int
+    seen: int
+
+
+class Forward(Struct, frozen=True):
+    """Send a bridge caller's job on to another node, since no slot is free here and one is there."""
+
+    held: Held
+
+
+class Empty(Struct, frozen=True):
+    """While draining: nothing is held any more."""
+
+
+Effect = Dispatch | TakeBack | Reply | Forward | Empty

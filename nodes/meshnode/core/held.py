@@ -1,0 +1,70 @@
+"""A job as its node holds it, and the owner it came from. Pure."""
+
+from collections import deque
+
+from msgspec import Struct
+
+from mesh.wire.messages import NodeItem, Submit, TaskSpec
+from meshnode.core.runtime import RunTime
+
+FOREVER = float("inf")
+
+
+class TaskEntry:
+    """One task of the node's catalogue: its description, its index for workers, its run times."""
+
+    __slots__ = ("index", "runtime", "spec")
+
+    def __init__(self, spec: TaskSpec, index: int) -> None:
+        self.spec = spec
+        self.index = index
+        self.runtime = RunTime()
+
+
+class Held(Struct, gc=False, eq=False):
+    """One job between its SUBMIT and its end. `seq` is 0 while it waits in the backlog."""
+
+    submit: Submit
+    entry: TaskEntry
+    owner: "Owner"
+    expires: float
+    seq: int = 0
+    worker: int = 0
+    cost: float = 0.0
+    over: bool = False
+    unwanted: bool = False
+    forwarded: bool = False
+    told: bool = False
+
+
+class Owner:
+    """Where jobs come from and outcomes go: a client, or one side of a bridge connection.
+
+    `most`: how many of its jobs run at once; with 1 it is `ordered`: they run strictly one after another.
+    `windowed`: it is told a window and keeps to it.
+    `limit` bounds that window after a job had to be refused; it opens again by one with each word.
+    `ringed` has a bit set for each priority in whose ring the owner takes turns.
+    """
+
+    __slots__ = (
+        "gone", "jobs", "key", "limit", "most", "ordered", "queued", "queued_cost", "queues", "replies", "ringed",
+        "running", "seen", "told", "windowed", "worker",
+    )  # fmt: skip
+
+    def __init__(self, key: int, *, most: int = 2**31, windowed: bool = True) -> None:
+        self.key = key
+        self.most = most
+        self.ordered = most == 1
+        self.windowed = windowed
+        self.jobs: dict[bytes, Held] = {}
+        self.queues: dict[int, deque[Held]] = {}
+        self.queued = 0
+        self.queued_cost = 0.0
+        self.ringed = 0
+        self.limit = 2**31
+        self.running = 0
+        self.worker = 0
+        self.seen = 0
+        self.told = 0
+        self.gone = False
+        self.replies: list[NodeItem] = []

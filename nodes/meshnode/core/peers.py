@@ -1,0 +1,168 @@
+"""Who speaks to the node's front, and what their messages mean to the scheduler. Pure: `docs/protocol.md`.
+
+A peer is known by its routing id from its HELLO on; one that has not greeted, or was forgotten, is told BYE, so
+that it greets anew.
+"""
+
+from collections import OrderedDict
+from typing import assert_never
+
+from mesh.wire.messages import (
+    EPOCH,
+    VERSIONS,
+    WRONG_MESH,
+    WRONG_VERSION,
+    About,
+    Bye,
+    Cancel,
+    ClientMessage,
+    Hello,
+    NodeItem,
+    Ping,
+    Pong,
+    Refuse,
+    Reject,
+    Submit,
+    SubmitLarge,
+    Welcome,
+)
+from meshnode.core.events import CancelAsked, Event, Left, Spoken, Submitted
+from meshnode.core.held import Owner
+
+SILENCE_S = 15.0
+"""Seconds after which a client that has said nothing is forgotten; it pings each second (docs/protocol.md)."""
+
+STALE_MS = 5000
+"""Milliseconds after which word from this node is too old to send jobs on: what comes on such word lay in a
+buffer while its client may have given it up."""
+
+MOST_PEERS = 16_384
+"""Clients of one node at most; one more is refused rather than slowing all."""
+
+
+class Peer:
+    """One client of the front: its routing id, its owner for the scheduler, when it was last heard."""
+
+    __slots__ = ("heard", "name", "owner", "routing_id")
+
+    def __init__(self, routing_id: bytes, name: str, owner: Owner, heard: float) -> None:
+        self.routing_id = routing_id
+        self.name = name
+        self.owner = owner
+        self.heard = heard
+
+
+class Peers:
+    """The clients of the front."""
+
+    def __init__(self, about: About) -> None:
+        self._about = about
+        self._peers: OrderedDict[bytes, Peer] = OrderedDict()
+        self._by_owner: dict[int, Peer] = {}
+        self.malformed = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._peers)
+
+    def of(self, owner: Owner) -> Peer | None:
+        """Return the peer behind an owner."""
+        return self._by_owner.get(owner.key)
+
+    def take(
+        self, routing_id: bytes, message: ClientMessage, now: float, key: int
+    ) -> tuple[list[Event], list[NodeItem]]:
+        """Read one message: events for the scheduler, and items for a peer that is not (or no longer) known.
+
+        `key` is given to the owner of a new peer.
+        """
+        peer = self._peers.get(routing_id)
+        if peer is None:
+            greeting = next((item for item in message.items if type(item) is Hello), None)
+            if greeting is None:
+                return [], _turn_away(message)
+            refusal = self._refusal(greeting)
+            if refusal is not None:
+                return [], [refusal]
+            peer = Peer(routing_id, greeting.name, Owner(key), now)
+            self._peers[routing_id] = self._by_owner[key] = peer
+        peer.heard = now
+        self._peers.move_to_end(routing_id)
+        return self._events(peer, message, now), []
+
+    def _refusal(self, greeting: Hello) -> Refuse | None:
+        about = self._about
+        if greeting.mesh != about.mesh:
+            return Refuse(WRONG_MESH, f"this node belongs to the mesh {about.mesh!r}")
+        if greeting.lowest > VERSIONS[1] or greeting.highest < VERSIONS[0]:
+            spoken = f"{VERSIONS[0]} to {VERSIONS[1]}"
+            return Refuse(WRONG_VERSION, f"this node speaks protocol versions {spoken}")
+        if len(self._peers) >= MOST_PEERS:
+            return Refuse("busy", f"this node has {MOST_PEERS} clients")
+        return None
+
+    def _events(self, peer: Peer, message: ClientMessage, now: float) -> list[Event]:
+        submits: list[Submit] = []
+        events: list[Event] = []
+        for item in message.items:
+            match item:
+                case Submit():
+                    submits.append(item)
+                case Ping():
+                    events.append(Spoken(peer.owner, [Pong(item.token)]))
+                case Cancel():
+                    events.append(CancelAsked(peer.owner, item.id))
+                case Hello():
+                    version = min(item.highest, VERSIONS[1])
+                    events.append(Spoken(peer.owner, [Welcome(version, self._about)]))
+                case Bye():
+                    events += self.forget(peer.owner)
+                case SubmitLarge():
+                    self.malformed += 1  # its frame was not there
+                case _ as never:
+                    assert_never(never)
+        if submits:
+            events.insert(0, self._submitted(peer, message, submits, now))
+        return events
+
+    def _submitted(self, peer: Peer, message: ClientMessage, submits: list[Submit], now: float) -> Event:
+        if message.epoch != self._about.epoch:
+            text = "meant for an earlier life of this node"
+            peer.owner.seen += len(submits)
+            return Spoken(peer.owner, [Reject(s.id, s.attempt, EPOCH, text) for s in submits])
+        return Submitted(peer.owner, submits, stale=now * 1000 - message.stamp > STALE_MS)
+
+    def forget(self, owner: Owner) -> list[Event]:
+        """A peer has left or cannot be reached."""
+        peer = self._by_owner.pop(owner.key, None)
+        if peer is None:
+            return []
+        del self._peers[peer.routing_id]
+        return [Left(owner)]
+
+    def lost(self, routing_id: bytes) -> list[Event]:
+        """The peer behind a routing id cannot be reached."""
+        peer = self._peers.get(routing_id)
+        return [] if peer is None else self.forget(peer.owner)
+
+    def forget_silent(self, now: float) -> list[Event]:
+        """Forget those that have said nothing for `SILENCE_S`."""
+        events: list[Event] = []
+        while self._peers:
+            peer = next(iter(self._peers.values()))
+            if now - peer.heard < SILENCE_S:
+                break
+            events += self.forget(peer.owner)
+        return events
+
+    def everyone(self) -> list[Peer]:
+        """All peers, for a word to all."""
+        return list(self._peers.values())
+
+
+def _turn_away(message: ClientMessage) -> list[NodeItem]:
+    text = "this node does not know you; greet again"
+    rejects: list[NodeItem] = [
+        Reject(item.id, item.attempt, EPOCH, text) for item in message.items if isinstance(item, (Submit, SubmitLarge))
+    ]
+    return [*rejects, Bye()]

@@ -1,0 +1,571 @@
+"""Which job goes where: the heart of the node. Pure: `docs/architecture.md`, The scheduler.
+
+Events come in batches, effects go out in batches: one turn of the node's loop is one `handle`. Owners
+with waiting jobs take turns (a ring for each priority); a job goes to a worker that the pool chooses; a
+job in the socket of a worker that drags on is taken back and given to another.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol, assert_never
+
+from mesh.wire.messages import (
+    BUSY,
+    CANCELLED,
+    CRASH,
+    DRAINING,
+    EXPIRED,
+    GRACE,
+    STALE,
+    UNKNOWN_TASK,
+    Accepted,
+    Failed,
+    Lost,
+    NodeItem,
+    Options,
+    Reject,
+    Result,
+    Started,
+    Submit,
+    TaskSpec,
+)
+from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
+from meshnode.core.events import (
+    CancelAsked,
+    Draining,
+    Ended,
+    Event,
+    ForwardEnded,
+    GraceOver,
+    Left,
+    Spoken,
+    Submitted,
+    TakenBack,
+    Tick,
+    WorkerLost,
+    WorkerReady,
+)
+from meshnode.core.held import FOREVER, Held, Owner, TaskEntry
+from meshnode.core.orders import RETURNED, Order, Outcome
+from meshnode.core.pool import MOST, Pool, Worker
+from meshnode.core.window import AHEAD_S, Rate, window
+
+DRAG_S = 0.002
+"""Seconds without a word from a worker with prefetched jobs after which these are taken back."""
+
+NEWS_S = 0.005
+"""Seconds after which an owner is told that a job is held or runs, if it has not ended by then."""
+
+LOOK = 32
+"""Owners whose next job finds no worker that one turn looks at, so that a turn stays short."""
+
+_DEFAULTS = Options()
+
+
+class Elsewhere(Protocol):
+    """What the scheduler asks about the other nodes of the mesh."""
+
+    def free(self, task: str, *, is_async: bool) -> int:
+        """Slots free for a task at other nodes, as of their last words."""
+
+    def spec(self, task: str) -> TaskSpec | None:
+        """Return a task as another node serves it."""
+
+
+class Nowhere:
+    """A node that knows no other."""
+
+    def free(self, task: str, *, is_async: bool) -> int:
+        """Return 0."""
+        return 0
+
+    def spec(self, task: str) -> TaskSpec | None:
+        """Return None."""
+        return None
+
+
+class Scheduler:
+    """Owners' jobs in, orders to workers and replies to owners out.
+
+    `slots`: workers that the node is to have. `backlog`: jobs held at most. `elsewhere` answers for the rest of
+    the mesh, where bridge jobs go on to when no slot is free here.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[TaskSpec],
+        *,
+        slots: int,
+        concurrency: int = 1,
+        cores: int = 2,
+        backlog: int = 100_000,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.tasks = {spec.name: TaskEntry(spec, index) for index, spec in enumerate(tasks)}
+        self.pool = Pool(concurrency=concurrency, cores=max(1, min(cores, slots)))
+        self.held = 0
+        self.draining = False
+        self._slots = slots
+        self._places = slots * concurrency
+        self._backlog = backlog
+        self._elsewhere = elsewhere or Nowhere()
+        self._rate = Rate()
+        self._active: dict[int, Owner] = {}
+        self._rings: dict[int, deque[Owner]] = {priority: deque() for priority in range(9, -1, -1)}
+        self._queued = 0
+        self._dragging: deque[tuple[float, Worker, int]] = deque()
+        self._news: deque[tuple[float, list[Held]]] = deque()
+        self._sent_on: dict[str, int] = {}
+        self._expiring: list[tuple[float, int, Held]] = []
+        self._expiring_count = 0
+        self._full: dict[int, Owner] = {}
+        self._full_at = FOREVER
+        self._loosened = False
+        self._talk: dict[int, Owner] = {}
+        self._effects: list[Effect] = []
+
+    def handle(self, events: Sequence[Event], now: float) -> list[Effect]:
+        """Take what happened in one turn, and return what is to be done. `now` is monotonic seconds."""
+        for event in events:
+            self._take(event, now)
+        self._act_on_time(now)
+        if self._queued:
+            self._assign(now)
+            if self._queued:
+                self._forward()
+        if self._talk:
+            self._flush()
+        if self._loosened and self._full and self._full_at == FOREVER:
+            self._full_at = now + AHEAD_S
+        self._loosened = False
+        if self.draining and not self.held and self.pool.free == len(self.pool.workers):
+            self._effects.append(Empty())
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_wake(self) -> float | None:
+        """When to call `handle` with a Tick, if nothing else happens before; None for never."""
+        wake = self._full_at
+        if self._dragging:
+            wake = min(wake, self._dragging[0][0])
+        if self._news:
+            wake = min(wake, self._news[0][0])
+        if self._expiring:
+            wake = min(wake, self._expiring[0][0])
+        return None if wake == FOREVER else wake
+
+    def knows(self, task: str) -> TaskSpec | None:
+        """Return the description of a task that this node serves, or else another one that it knows."""
+        entry = self.tasks.get(task)
+        return entry.spec if entry else self._elsewhere.spec(task)
+
+    # what happened
+
+    def _take(self, event: Event, now: float) -> None:  # noqa: C901  # one flat match
+        match event:
+            case Submitted():
+                self._submitted(event.owner, event.jobs, now, stale=event.stale)
+            case Ended():
+                self._ended(event.worker, event.outcomes, now)
+            case WorkerReady():
+                self.pool.add(event.worker)
+            case CancelAsked():
+                self._cancel(event.owner, event.id)
+            case Spoken():
+                self._say(event.owner, *event.items)
+            case Left():
+                self._left(event.owner)
+            case TakenBack():
+                self._taken_back(event.worker, event.seqs)
+            case WorkerLost():
+                self._worker_lost(event)
+            case ForwardEnded():
+                self._forward_ended(event.held, event.item)
+            case Draining():
+                self.draining = True
+            case GraceOver():
+                self._grace_over()
+            case Tick():
+                pass
+            case _ as never:
+                assert_never(never)
+
+    def _submitted(self, owner: Owner, jobs: list[Submit], now: float, *, stale: bool) -> None:
+        owner.seen += len(jobs)
+        self._talk[owner.key] = owner
+        accepted: list[Held] = []
+        for submit in jobs:
+            entry = self.tasks.get(submit.task) or self._entry_elsewhere(owner, submit.task)
+            refusal = self._refusal(owner, entry, submit, stale=stale)
+            if refusal is not None:
+                owner.replies.append(Reject(submit.id, submit.attempt, *refusal))
+                continue
+            assert entry is not None
+            expires = FOREVER if submit.remaining is None else now + submit.remaining / 1000
+            held = Held(submit, entry, owner, expires)
+            owner.jobs[submit.id] = held
+            accepted.append(held)
+            self._enqueue(held)
+            if submit.remaining is not None:
+                self._expiring_count += 1
+                heapq.heappush(self._expiring, (expires, self._expiring_count, held))
+        if accepted:
+            self.held += len(accepted)
+            self._active[owner.key] = owner
+            if owner.windowed:
+                self._news.append((now + NEWS_S, accepted))
+
+    def _entry_elsewhere(self, owner: Owner, task: str) -> TaskEntry | None:
+        """Return an entry for a task that only other nodes serve: bridge callers may have those too."""
+        spec = None if owner.windowed else self._elsewhere.spec(task)
+        return None if spec is None else TaskEntry(spec, -1)
+
+    def _refusal(self, owner: Owner, entry: TaskEntry | None, submit: Submit, *, stale: bool) -> tuple[str, str] | None:
+        """Say why a job is not taken, as reason and text; None if it is."""
+        if entry is None:
+            return UNKNOWN_TASK, f"no task {submit.task!r} here"
+        if self.draining:
+            return DRAINING, "this node is leaving"
+        if stale:
+            return STALE, "sent on word from this node that is more than 5 s old"
+        if submit.id in owner.jobs:
+            return BUSY, "a job with this id is already held"
+        if self.held >= self._backlog:
+            return BUSY, f"the backlog of {self._backlog} jobs is full"
+        if owner.windowed and not self._has_room(owner, entry):
+            self._rate.reset()
+            owner.limit = len(owner.jobs)
+            return BUSY, "more than this node can start soon"
+        return None
+
+    def _has_room(self, owner: Owner, entry: TaskEntry) -> bool:
+        """Would this job start about as soon here as elsewhere? True while its fair share has a slot for it."""
+        sharers = max(1, len(self._active))
+        places = self._places if entry.spec.is_async else self._slots
+        if len(owner.jobs) * sharers < places:
+            return True
+        known = entry.runtime.estimate
+        cost = AHEAD_S if known is None else known
+        return (owner.queued_cost + cost) * sharers <= 2 * AHEAD_S * places
+
+    def _ended(self, key: int, outcomes: list[Outcome], now: float) -> None:
+        worker = self.pool.workers.get(key)
+        if worker is None:
+            return
+        worker.stuck = False
+        end = self.pool.end
+        for outcome in outcomes:
+            held = end(worker, outcome.seq)
+            if held is None:
+                continue
+            held.entry.runtime.observe(outcome.micros / 1e6)
+            owner = held.owner
+            owner.running -= 1
+            if not held.over:
+                submit = held.submit
+                shape = Result if outcome.code == RETURNED else Failed
+                owner.replies.append(shape(submit.id, submit.attempt, outcome.body or b""))
+                self._close(held)
+            if owner.queued and not owner.windowed:
+                self._ring_again(owner)
+        self._loosened = True
+        self._rate.finished(len(outcomes), now)
+
+    def _cancel(self, owner: Owner, job_id: bytes) -> None:
+        held = owner.jobs.get(job_id)
+        if held is None or held.forwarded:
+            return
+        if not held.seq:
+            self._reject(held, CANCELLED, "cancelled before it started")
+        elif not self.pool.running(held):
+            held.unwanted = True
+            self._effects.append(TakeBack(held.worker))
+
+    def _left(self, owner: Owner) -> None:
+        owner.gone = True
+        for held in list(owner.jobs.values()):
+            if not held.seq and not held.forwarded:
+                self._unqueue(held)
+            self._close(held)
+        owner.queues.clear()
+        owner.replies.clear()
+        self._loosened = True
+        self._full.pop(owner.key, None)
+        self._talk.pop(owner.key, None)
+
+    def _taken_back(self, key: int, seqs: list[int]) -> None:
+        worker = self.pool.workers.get(key)
+        if worker is None:
+            return
+        self._requeue([held for seq in seqs if (held := self.pool.end(worker, seq)) is not None])
+        worker.stuck = bool(worker.outstanding)
+
+    def _worker_lost(self, event: WorkerLost) -> None:
+        waiting: list[Held] = []
+        for held in self.pool.remove(event.worker):
+            if held.seq > event.started:
+                waiting.append(held)
+                continue
+            held.owner.running -= 1
+            self._lost(held, CRASH, event.text)
+            self._ring_again(held.owner)
+        self._requeue(waiting)
+
+    def _requeue(self, jobs: list[Held]) -> None:
+        """Put jobs that a worker did not take up back to where they stood, in their order."""
+        for held in reversed(jobs):
+            held.owner.running -= 1
+            held.seq = held.worker = 0
+            if held.over:
+                continue
+            if held.unwanted:
+                self._reject(held, CANCELLED, "cancelled before it started", queued=False)
+            else:
+                self._enqueue(held, front=True)
+                self._ring_again(held.owner)
+
+    def _forward_ended(self, held: Held, item: NodeItem | None) -> None:
+        held.owner.running -= 1
+        held.forwarded = False
+        if held.over:
+            return
+        if item is None:
+            self._enqueue(held, front=True)
+        else:
+            held.owner.replies.append(item)
+            self._close(held)
+        self._ring_again(held.owner)
+
+    def _grace_over(self) -> None:
+        for owner in list(self._active.values()):
+            for held in [held for held in owner.jobs.values() if not held.seq and not held.forwarded]:
+                self._reject(held, DRAINING, "this node is leaving")
+        for worker in self.pool.workers.values():
+            for held in list(worker.outstanding.values()):
+                self._lost(held, GRACE, "the node stopped before it ended")
+
+    # queues
+
+    def _enqueue(self, held: Held, *, front: bool = False) -> None:
+        owner = held.owner
+        priority = (held.submit.options or _DEFAULTS).priority
+        queue = owner.queues.get(priority)
+        if queue is None:
+            queue = owner.queues[priority] = deque()
+        if front:
+            queue.appendleft(held)
+        else:
+            queue.append(held)
+        if not owner.ringed >> priority & 1 and (owner.ordered or owner.running < owner.most):
+            self._ring(owner, priority)
+        known = held.entry.runtime.estimate
+        held.cost = AHEAD_S if known is None else known
+        owner.queued += 1
+        owner.queued_cost += held.cost
+        self._queued += 1
+
+    def _ring(self, owner: Owner, priority: int) -> None:
+        """Let an owner take turns with its jobs of one priority."""
+        owner.ringed |= 1 << priority
+        self._rings[priority].append(owner)
+
+    def _unring(self, owner: Owner, priority: int) -> None:
+        """Take the owner whose turn it is out of the ring."""
+        owner.ringed &= ~(1 << priority)
+        self._rings[priority].remove(owner)
+
+    def _ring_again(self, owner: Owner) -> None:
+        """Let an owner that stood aside while its job ran take turns again."""
+        for priority, queue in owner.queues.items():
+            if queue and not owner.ringed >> priority & 1:
+                self._ring(owner, priority)
+
+    def _unqueue(self, held: Held) -> None:
+        """Count a job out of the backlog; the entry in its queue is passed over when its turn comes."""
+        owner = held.owner
+        owner.queued -= 1
+        owner.queued_cost = owner.queued_cost - held.cost if owner.queued else 0.0
+        self._queued -= 1
+
+    def _close(self, held: Held) -> None:
+        """A job is over: it leaves the books, and its owner is told what lies in `replies`."""
+        owner = held.owner
+        held.over = True
+        self.held -= 1
+        del owner.jobs[held.submit.id]
+        if not owner.jobs:
+            self._active.pop(owner.key, None)
+            self._loosened = True
+        if not owner.gone:
+            self._talk[owner.key] = owner
+
+    def _reject(self, held: Held, reason: str, text: str, *, queued: bool = True) -> None:
+        if queued:
+            self._unqueue(held)
+        held.owner.replies.append(Reject(held.submit.id, held.submit.attempt, reason, text))
+        self._close(held)
+
+    def _lost(self, held: Held, reason: str, text: str) -> None:
+        if not held.over:
+            held.owner.replies.append(Lost(held.submit.id, held.submit.attempt, reason, True, text))
+            self._close(held)
+
+    # giving jobs to workers
+
+    def _assign(self, now: float) -> None:
+        for priority, ring in self._rings.items():
+            passed = 0
+            while ring and passed < min(len(ring), LOOK):
+                owner = ring[0]
+                queue = owner.queues.get(priority)
+                while queue and queue[0].over:
+                    queue.popleft()
+                if not queue or (owner.running >= owner.most and not self._may_follow(owner, queue[0])):
+                    self._unring(owner, priority)  # it comes back when a job of its own has ended
+                elif self._give(owner, queue, now):
+                    passed = 0
+                    ring.rotate(-1)
+                else:
+                    passed += 1
+                    ring.rotate(-1)
+
+    def _may_follow(self, owner: Owner, held: Held) -> bool:
+        """May an ordered owner's next job go behind the one that runs, to the same worker's queue?"""
+        worker = self.pool.workers.get(owner.worker)
+        if worker is None or not owner.ordered or not held.entry.runtime.short:
+            return False
+        return self.pool.room(worker, held.entry) > 0
+
+    def _give(self, owner: Owner, queue: deque[Held], now: float) -> bool:
+        """Give an owner's next jobs, all of one task, to a worker; False if there is none."""
+        first = queue[0]
+        if first.entry.index < 0:
+            return False  # a task of other nodes: it is forwarded
+        wanted = min(len(queue), MOST if owner.ordered else min(MOST, owner.most - owner.running))
+        if owner.ordered and owner.running:
+            worker = self.pool.workers[owner.worker]
+            room = self.pool.room(worker, first.entry)
+        else:
+            choice = self.pool.pick(first.entry, wanted)
+            if choice is None:
+                return False
+            worker, room = choice
+        orders: list[Order] = []
+        while queue and len(orders) < max(1, min(room, wanted)) and queue[0].entry is first.entry:
+            held = queue.popleft()
+            if held.over:
+                continue
+            if held.expires <= now:
+                self._reject(held, EXPIRED, "its time was up before a slot was free")
+                continue
+            self._unqueue(held)
+            self.pool.give(worker, held)
+            submit = held.submit
+            if held.told:
+                self._say(owner, Started([submit.id]))
+            orders.append(Order(held.seq, held.entry.index, submit.form, submit.id, submit.attempt, submit.body))
+        if orders:
+            owner.running += len(orders)
+            owner.worker = worker.key
+            self._effects.append(Dispatch(worker.key, orders))
+            if len(worker.outstanding) > 1 and not worker.coroutines:
+                self._dragging.append((now + DRAG_S, worker, worker.last))
+        return True
+
+    def _forward(self) -> None:
+        """Send on what waits here for want of a slot while other nodes have one: bridge callers' jobs only."""
+        for priority, ring in self._rings.items():
+            for owner in list(ring)[:LOOK]:
+                queue = owner.queues.get(priority)
+                while queue and (queue[0].over or self._forward_one(owner, queue[0])):
+                    queue.popleft()
+        self._sent_on.clear()
+
+    def _forward_one(self, owner: Owner, held: Held) -> bool:
+        spec = held.entry.spec
+        if owner.windowed or owner.running >= owner.most:
+            return False
+        sent = self._sent_on.get(spec.name, 0)
+        if self._elsewhere.free(spec.name, is_async=spec.is_async) <= sent:
+            return False
+        self._sent_on[spec.name] = sent + 1
+        self._unqueue(held)
+        held.forwarded = True
+        owner.running += 1
+        self._effects.append(Forward(held))
+        return True
+
+    # time
+
+    def _act_on_time(self, now: float) -> None:
+        while self._dragging and self._dragging[0][0] <= now:
+            _, worker, last = self._dragging.popleft()
+            self._check_drag(worker, last)
+        while self._news and self._news[0][0] <= now:
+            self._tell_news(self._news.popleft()[1])
+        while self._expiring and self._expiring[0][0] <= now:
+            held = heapq.heappop(self._expiring)[2]
+            if not held.over:
+                self._expire(held)
+        if self._full_at <= now:
+            self._tell_full()
+
+    def _check_drag(self, worker: Worker, last: int) -> None:
+        first = next(iter(worker.outstanding), None)
+        if first is None or first > last or worker.stuck or worker.key not in self.pool.workers:
+            return
+        worker.stuck = True
+        self._effects.append(TakeBack(worker.key))
+
+    def _tell_news(self, jobs: list[Held]) -> None:
+        """Say ACCEPTED of jobs that have not ended by now, and STARTED of those that run."""
+        for held in jobs:
+            if held.over:
+                continue
+            held.told = True
+            self._say(held.owner, Accepted([held.submit.id]))
+            if self.pool.running(held):
+                self._say(held.owner, Started([held.submit.id]))
+
+    def _expire(self, held: Held) -> None:
+        if not held.seq and not held.forwarded:
+            self._reject(held, EXPIRED, "its time was up before a slot was free")
+        elif not held.owner.windowed:
+            self._lost(held, EXPIRED, "its time was up while it ran")
+
+    # talking to owners
+
+    def _say(self, owner: Owner, *items: NodeItem) -> None:
+        if not owner.gone:
+            owner.replies.extend(items)
+            self._talk[owner.key] = owner
+
+    def window(self, owner: Owner) -> int:
+        """How many jobs this owner may have outstanding here now."""
+        if self.draining:
+            return 0
+        sharers = len(self._active) + (owner.key not in self._active)
+        return max(1, min(window(self._places, self._rate.ahead, sharers), owner.limit))
+
+    def _flush(self) -> None:
+        free, free_async = self.pool.free, self.pool.free_async
+        for owner in self._talk.values():
+            allowed = self.window(owner) if owner.windowed else 0
+            items, owner.replies = owner.replies, []
+            self._effects.append(Reply(owner, items, allowed, free, free_async, owner.seen))
+            owner.told = allowed
+            owner.limit += 1
+            if owner.windowed and len(owner.jobs) >= allowed:
+                self._full[owner.key] = owner
+        self._talk.clear()
+
+    def _tell_full(self) -> None:
+        """Tell those who had no room left when they last heard from us, if they have some now."""
+        for key, owner in list(self._full.items()):
+            if len(owner.jobs) < owner.told:
+                del self._full[key]
+            elif self.window(owner) > owner.told:
+                del self._full[key]
+                self._talk[key] = owner
+        self._full_at = FOREVER

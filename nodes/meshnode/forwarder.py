@@ -1,0 +1,87 @@
+"""Sends bridge callers' jobs on to other nodes, by the same core as a client's.
+
+Shell: a client of the mesh inside the node. A job that no other node takes at once comes back and waits here.
+"""
+
+import json
+from collections.abc import Callable
+
+from mesh.client import Client
+from mesh.errors import MeshBusy, MeshError
+from mesh.job import Outgoing
+from mesh.wire.messages import Failed, Result, TaskSpec
+from meshnode.config import Settings
+from meshnode.core.events import Event, ForwardEnded, Tick
+from meshnode.core.held import Held
+
+
+class Forwarder(Client):
+    """Knows the other nodes of the mesh. `post` gets what came of each job, and a tick for each word from them."""
+
+    def __init__(self, settings: Settings, *, post: Callable[[Event], None]) -> None:
+        super().__init__(
+            settings.mesh,
+            seeds=settings.seeds,
+            mdns=settings.mdns,
+            max_pending=2**31,
+            name=f"node {settings.shown_name}",
+            not_node=settings.node_id,
+        )
+        self._post_to_node = post
+
+    def free(self, task: str, *, is_async: bool) -> int:
+        """Slots free for a task at other nodes, as of their last words."""
+        return self._session.roster.free(task, is_async=is_async)
+
+    def spec(self, task: str) -> TaskSpec | None:
+        """Return a task as another node serves it."""
+        served = self._session.roster.serves(task)
+        return served.spec if served else None
+
+    def forward(self, held: Held) -> None:
+        """Send a job on."""
+        record = ForwardedJob(held, self._ended)
+        if held.submit.remaining is not None:
+            record.deadline = held.expires
+        self.hand_in(record)
+
+    def _ended(self, held: Held, item: Result | Failed | None) -> None:
+        self._post_to_node(ForwardEnded(held, item))
+
+    def _heard_word(self) -> None:
+        self._post_to_node(Tick())
+
+
+class ForwardedJob(Outgoing):
+    """A bridge caller's job on its way to another node; it is not forwarded again from there."""
+
+    __slots__ = ("_ended", "_held")
+
+    def __init__(self, held: Held, ended: Callable[[Held, Result | Failed | None], None]) -> None:
+        submit = held.submit
+        super().__init__(submit.id, submit.task, submit.body)
+        self.form = submit.form
+        self.priority = submit.options.priority if submit.options else 5
+        self.bounce = True
+        self.forwarded = True
+        self._held = held
+        self._ended = ended
+
+    def finish(self, outcome: Result | Failed | MeshError) -> None:
+        """Hand what came of it back to the scheduler; None where no node took it."""
+        if isinstance(outcome, MeshBusy):
+            self._ended(self._held, None)
+        elif isinstance(outcome, MeshError):
+            self._ended(self._held, Failed(self.id, self.attempt, _in_json(outcome)))
+        else:
+            self._ended(self._held, outcome)
+
+
+def _in_json(error: MeshError) -> bytes:
+    fields = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "retryable": error.retryable,
+        "started": error.started is not False,
+    }
+    return json.dumps(fields, separators=(",", ":")).encode("ascii")

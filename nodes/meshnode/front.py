@@ -1,0 +1,190 @@
+"""The node's ROUTER: messages from clients in, messages to them out.
+
+Shell: owns the socket and each client's outbox; `docs/protocol.md`, Transport. It is drained in bounded bursts
+and never waited for: a client that does not read fills its own outbox and is let go.
+"""
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from mesh.errors import ConfigError
+from mesh.wire.codec import HEADER_LIMIT, Buffer
+
+log = logging.getLogger(__name__)
+
+BURST = 64
+"""Messages taken in one turn: more would keep pings, the bridge and the workers waiting."""
+
+BURST_BYTES = 8 * 1024 * 1024
+"""Bytes taken in one turn, for the same reason."""
+
+OUTBOX_BYTES = 16 * 1024 * 1024
+"""Bytes that wait for one client at most; one that reads nothing is let go beyond it."""
+
+_RETRY_S = 0.01
+
+Received = tuple[bytes, list[Buffer]]
+"""A routing id and the frames of one message."""
+
+
+class PortTakenError(ConfigError):
+    """The endpoint that was asked for is in use."""
+
+
+def context() -> "zmq.Context[zmq.SyncSocket]":
+    """Make the node's ZeroMQ context: one I/O thread, room for many links (three sockets each)."""
+    made = zmq.Context()
+    made.set(zmq.MAX_SOCKETS, 65_536)
+    return made
+
+
+class Front:
+    """Binds, receives, sends. `on_messages` gets each burst; `on_lost` the routing id that cannot be reached."""
+
+    def __init__(
+        self,
+        zmq_context: "zmq.Context[zmq.SyncSocket]",
+        *,
+        max_message: int,
+        on_messages: Callable[[list[Received]], None],
+        on_lost: Callable[[bytes], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_messages = on_messages
+        self._on_lost = on_lost
+        self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._descriptor = -1
+        self._socket = zmq_context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.IPV6, 1),
+            (zmq.LINGER, 0),
+            # ZMTP's own heartbeats abort the process in libzmq 4.3.5 (libzmq#4364, #4841): ours are PING and PONG
+            (zmq.HEARTBEAT_IVL, 0),
+            (zmq.HANDSHAKE_IVL, 3000),
+            (zmq.BACKLOG, 1024),
+            (zmq.MAXMSGSIZE, max(max_message, HEADER_LIMIT)),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 30),
+            (zmq.TCP_KEEPALIVE_INTVL, 5),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
+        ):
+            self._socket.set(option, value)
+
+    def bind(self, endpoint: str) -> str:
+        """Bind, and return the endpoint with its real port. Raises PortTakenError or ConfigError."""
+        try:
+            self._socket.bind(endpoint)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EADDRINUSE:
+                raise PortTakenError(f"{endpoint} is in use") from None
+            raise ConfigError(f"cannot bind {endpoint}: {zmq.strerror(error.errno or 0)}") from None
+        bound = self._socket.get(zmq.LAST_ENDPOINT)
+        assert isinstance(bound, bytes)
+        text = bound.rstrip(b"\0").decode()
+        return re.sub(r"\[::ffff:([0-9.]+)\]", r"\1", text)  # an IPv4 address, as IPv6 sockets show it
+
+    def listen(self) -> None:
+        """Begin to receive."""
+        self._descriptor = int(self._socket.get(zmq.FD))
+        self._loop.add_reader(self._descriptor, self._readable)
+        self._loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        """Take a bounded burst. The descriptor is edge-triggered, so stopping early means coming back."""
+        if self._socket.closed:
+            return
+        received: list[Received] = []
+        size = 0
+        receive = self._socket.recv
+        while len(received) < BURST and size < BURST_BYTES:
+            try:
+                routing_id = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            frames: list[Buffer] = []
+            while self._socket.get(zmq.RCVMORE):
+                if not frames:
+                    frames.append(receive())
+                else:
+                    frames.append(receive(copy=False).buffer)
+                size += len(frames[-1])
+            received.append((routing_id, frames))
+        else:
+            self._loop.call_soon(self._readable)
+        if received:
+            self._on_messages(received)
+
+    def recheck(self) -> None:
+        """Look for messages once more: sending may have used up the edge that announced one."""
+        if not self._socket.closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+            self._loop.call_soon(self._readable)
+
+    def send(self, routing_id: bytes, frames: list[Buffer]) -> None:
+        """Send now or from the client's outbox; whoever cannot be reached is reported to `on_lost`."""
+        outbox = self._outboxes.get(routing_id)
+        if outbox is None and self._try(routing_id, frames):
+            return
+        if outbox is None:
+            outbox = self._outboxes[routing_id] = deque()
+        outbox.append(frames)
+        if sum(len(frame) for waiting in outbox for frame in waiting) > OUTBOX_BYTES:
+            log.warning("a client reads nothing: %d MiB wait for it, it is let go", OUTBOX_BYTES >> 20)
+            self.forget(routing_id)
+            self._on_lost(routing_id)
+        elif self._retry is None:
+            self._retry = self._loop.call_later(_RETRY_S, self._send_waiting)
+
+    def _try(self, routing_id: bytes, frames: list[Buffer]) -> bool:
+        """Send one message whole; False if it has to wait."""
+        try:
+            self._socket.send(routing_id, zmq.NOBLOCK | zmq.SNDMORE)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self.forget(routing_id)
+            self._loop.call_soon(self._on_lost, routing_id)
+            return True
+        last = len(frames) - 1
+        for n, frame in enumerate(frames):
+            self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if n < last else 0), copy=n == 0)
+        return True
+
+    def _send_waiting(self) -> None:
+        self._retry = None
+        for routing_id, outbox in list(self._outboxes.items()):
+            while outbox and self._try(routing_id, outbox[0]):
+                if outbox:
+                    outbox.popleft()
+            if not outbox:
+                self._outboxes.pop(routing_id, None)
+        if self._outboxes:
+            self._retry = self._loop.call_later(_RETRY_S, self._send_waiting)
+        self.recheck()
+
+    def forget(self, routing_id: bytes) -> None:
+        """Drop what waits for a client."""
+        outbox = self._outboxes.pop(routing_id, None)
+        if outbox is not None:
+            outbox.clear()
+
+    @property
+    def waiting(self) -> bool:
+        """Does anything wait in an outbox?"""
+        return bool(self._outboxes)
+
+    def close(self, *, linger: float) -> None:
+        """Stop receiving and close; what was sent may leave for `linger` seconds while the context ends."""
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+        self._socket.close(linger=int(linger * 1000))

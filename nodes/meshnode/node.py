@@ -1,0 +1,353 @@
+"""One node: joins the front, the bridge, the workers and discovery around the scheduler.
+
+Shell: the only place that knows them all. What happened goes to the scheduler in one batch a turn; what it
+orders is done before anything else happens.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar, assert_never
+
+from mesh.errors import ProtocolError
+from mesh.wire.codec import Oddities, decode_client, encode_node
+from mesh.wire.messages import About, Bye, Drain, NodeItem, NodeMessage, Result, TaskSpec
+from meshnode.announce import Announcement
+from meshnode.bridge import Bridge
+from meshnode.config import DEFAULT_PORT, Settings
+from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
+from meshnode.core.events import Draining, Event, GraceOver, Spoken, Tick
+from meshnode.core.lifecycle import ExitCode, Lifecycle, State
+from meshnode.core.peers import Peers
+from meshnode.core.scheduler import Scheduler
+from meshnode.forwarder import Forwarder
+from meshnode.front import Front, PortTakenError, Received, context
+from meshnode.supervisor import Supervisor
+from meshnode.worker.zygote import Config
+
+log = logging.getLogger("meshnode")
+T = TypeVar("T")
+
+SWEEP_S = 5.0
+"""Seconds between two looks for clients that have fallen silent."""
+
+LINGER_S = 2.0
+"""Seconds that the last outcomes may take to leave."""
+
+REPLY_BYTES = 1024 * 1024
+"""Bytes of results packed into one message; what is beyond goes in the next."""
+
+
+class FailedError(Exception):
+    """The application can no longer be run."""
+
+
+class Node:
+    """Runs one node until it is told to stop; `run` returns the exit code."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lifecycle = Lifecycle()
+        self._began = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._events: list[Event] = []
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._last_owner = 0
+        self._oddities = Oddities()
+        self._stop = asyncio.Event()
+        self._now = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._failed: str | None = None
+        self._context = context()
+        self._supervisor = Supervisor(
+            Config(settings.shown_name, list(settings.targets), settings.folder, settings.workers),
+            turn=self._take,
+            on_failed=self._fail,
+        )
+        self._front = Front(
+            self._context, max_message=settings.max_message, on_messages=self._received, on_lost=self._unreachable
+        )
+        self._bridge: Bridge | None = None
+        self._forwarder: Forwarder | None = None
+        self._announcement: Announcement | None = None
+        self._scheduler: Scheduler | None = None
+        self._peers: Peers
+
+    # life
+
+    async def run(self) -> int:
+        """Start, serve until told to stop, stop. Raises ConfigError where it cannot start."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._asked_to_stop)
+        try:
+            if await self._or_stop(self._start()):
+                await self._stop.wait()
+            if self._failed is not None:
+                raise FailedError(self._failed)
+            return await self._finish()
+        finally:
+            await self._release()
+
+    async def _start(self) -> bool:
+        """Load the application, bind, fork, announce."""
+        endpoint = self._bind_front()
+        tasks = await self._supervisor.load()
+        settings = self.settings
+        if settings.bridge is not None:
+            self._forwarder = Forwarder(settings, post=self.post)
+        scheduler = self._scheduler = Scheduler(
+            tasks,
+            slots=settings.workers,
+            concurrency=settings.concurrency,
+            cores=os.cpu_count() or 1,
+            elsewhere=self._forwarder,
+        )
+        about = self._about(tasks)
+        self._peers = Peers(about)
+        if settings.bridge is not None:
+            self._bridge = Bridge(settings, scheduler=scheduler, post=self.post, new_key=self._new_key)
+            await self._bridge.listen()
+        await self._supervisor.start_workers()
+        self._front.listen()
+        self._sweep()
+        self._announcement = Announcement(settings, about, endpoint)
+        await self._announcement.start()
+        if self._forwarder is not None:
+            await self._forwarder.open()
+        self.lifecycle.running()
+        self._say_ready(tasks, endpoint)
+        return True
+
+    async def _or_stop(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """Do this, unless told to stop meanwhile."""
+        doing = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not doing.done():
+            doing.cancel()
+            await asyncio.wait((doing,))
+            return None
+        return doing.result()
+
+    def _about(self, tasks: Sequence[TaskSpec]) -> About:
+        settings = self.settings
+        return About(
+            node=settings.node_id,
+            epoch=secrets.token_bytes(8),
+            name=settings.shown_name,
+            mesh=settings.mesh,
+            workers=settings.workers,
+            concurrency=settings.concurrency,
+            max_body=settings.max_message,
+            tasks=list(tasks),
+        )
+
+    def _bind_front(self) -> str:
+        """Bind the front. A default port that is taken moves to a free one; one that was asked for does not."""
+        try:
+            return self._front.bind(self.settings.bind)
+        except PortTakenError:
+            if not self.settings.bind_is_default:
+                raise
+        free = self._front.bind(f"{self.settings.bind.removesuffix(str(DEFAULT_PORT))}0")
+        log.info("port %d is taken (by another node?): listening at %s instead", DEFAULT_PORT, free)
+        return free
+
+    def _say_ready(self, tasks: Sequence[TaskSpec], endpoint: str) -> None:
+        settings = self.settings
+        names = ", ".join(task.name for task in tasks[:8]) + (" …" if len(tasks) > 8 else "")
+        log.info(
+            "node %s is ready after %.2f s: mesh %s, %d workers, %d tasks (%s)",
+            settings.shown_name, time.monotonic() - self._began, settings.mesh, settings.workers, len(tasks), names,
+        )  # fmt: skip
+        here = "this host only; --insecure opens it to the network, unencrypted" if not settings.insecure else "network"
+        log.info("clients: %s (%s)", endpoint, here)
+        if self._bridge is not None:
+            host, _, port = self._bridge.address.rpartition(":")
+            task = next((task.name for task in tasks if task.bridge), "$ping")
+            log.info("bridge: %s (try: echo '{\"function\":\"%s\"}' | nc -N %s %s)", self._bridge.address, task,
+                     host.strip("[]"), port)  # fmt: skip
+
+    def _asked_to_stop(self) -> None:
+        if self.lifecycle.stop_asked():
+            log.info("stopping now")
+            self._now.set()
+        else:
+            log.info("stopping: finishing what runs, within %g s (again to stop now)", self.settings.grace)
+        self._stop.set()
+
+    def _fail(self, text: str) -> None:
+        self._failed = text
+        self._stop.set()
+
+    async def _finish(self) -> int:
+        """Leave: say goodbye, finish what is held within the grace, end the workers."""
+        if self._scheduler is None or self.lifecycle.state is State.STARTING:
+            return ExitCode.CLEAN
+        until = self._loop.time() + self.settings.grace
+        if self._announcement is not None:
+            await self._announcement.close()
+        if self._bridge is not None:
+            self._bridge.drain()
+        self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
+        await self._first_of(self._empty, self._now, timeout=self.settings.grace)
+        if not self._empty.is_set():
+            self.lifecycle.grace_over()
+            self._take([GraceOver()])
+        elif not self._now.is_set():
+            await self._supervisor.stop(max(1.0, until - self._loop.time()))
+        self._take([Spoken(peer.owner, [Bye()]) for peer in self._peers.everyone()])
+        return self.lifecycle.stopped()
+
+    async def _first_of(self, *events: asyncio.Event, timeout: float) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
+        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _release(self) -> None:
+        """Close everything, whatever state it is in; no process is left."""
+        for timer in (self._timer, self._sweeper):
+            if timer is not None:
+                timer.cancel()
+        if self._announcement is not None:
+            await self._announcement.close()
+        if self._bridge is not None:
+            await self._bridge.close()
+        if self._forwarder is not None:
+            await self._forwarder.close(timeout=0)
+        self._supervisor.close()
+        self._front.close(linger=LINGER_S)
+        await asyncio.get_running_loop().run_in_executor(None, self._context.term)
+
+    # turns
+
+    def post(self, event: Event) -> None:
+        """Have an event taken in this loop's next turn, together with whatever else comes until then."""
+        self._events.append(event)
+        if not self._turn_due:
+            self._turn_due = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        events, self._events = self._events, []
+        if events:
+            self._take(events)
+
+    def _take(self, events: list[Event]) -> None:
+        """Tell the scheduler what happened, and do what it orders, until there is nothing to do."""
+        scheduler = self._scheduler
+        if scheduler is None:
+            return
+        now = self._loop.time()
+        while events:
+            answers: list[Event] = []
+            for effect in scheduler.handle(events, now):
+                self._perform(effect, answers)
+            events = answers
+        self._front.recheck()
+        self._arm(scheduler.next_wake(), now)
+
+    def _perform(self, effect: Effect, answers: list[Event]) -> None:
+        match effect:
+            case Dispatch():
+                self._supervisor.dispatch(effect.worker, effect.orders)
+            case Reply():
+                if effect.owner.windowed:
+                    self._reply(effect)
+                elif self._bridge is not None:
+                    self._bridge.reply(effect.owner, effect.items)
+            case TakeBack():
+                answers += self._supervisor.take_back(effect.worker)
+            case Forward():
+                assert self._forwarder is not None
+                self._forwarder.forward(effect.held)
+            case Empty():
+                self._empty.set()
+            case _ as never:
+                assert_never(never)
+
+    def _arm(self, wake: float | None, now: float) -> None:
+        """Keep one timer, for the first thing that is due; one that fires early looks and goes on."""
+        if wake is None or (self._timer is not None and self._timer_at <= wake):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = max(wake, now)
+        self._timer = self._loop.call_at(self._timer_at, self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._timer = None
+        self._take([Tick()])
+
+    # clients
+
+    def _new_key(self) -> int:
+        self._last_owner += 1
+        return self._last_owner
+
+    def _received(self, burst: list[Received]) -> None:
+        now = self._loop.time()
+        events: list[Event] = []
+        for routing_id, frames in burst:
+            try:
+                message = decode_client(frames, self._oddities)
+            except ProtocolError:
+                self._oddities.malformed += 1
+                continue
+            happened, answers = self._peers.take(routing_id, message, now, self._new_key())
+            events += happened
+            if answers:
+                self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
+        if events:
+            self._take(events)
+
+    def _reply(self, reply: Reply) -> None:
+        peer = self._peers.of(reply.owner)
+        if peer is None:
+            return
+        stamp = _stamp(self._loop.time())
+        for items in _split(reply.items):
+            self._send(
+                peer.routing_id,
+                NodeMessage(reply.free, reply.free_async, reply.window, reply.seen, stamp, items),
+            )
+
+    def _send(self, routing_id: bytes, message: NodeMessage) -> None:
+        self._front.send(routing_id, encode_node(message))
+
+    def _unreachable(self, routing_id: bytes) -> None:
+        for event in self._peers.lost(routing_id):
+            self.post(event)
+
+    def _sweep(self) -> None:
+        for event in self._peers.forget_silent(self._loop.time()):
+            self.post(event)
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+
+def _stamp(now: float) -> int:
+    return int(now * 1000)
+
+
+def _split(items: list[NodeItem]) -> list[list[NodeItem]]:
+    """Split items whose results are more than `REPLY_BYTES` together."""
+    size = 0
+    parts: list[list[NodeItem]] = [[]]
+    for item in items:
+        length = len(item.body) if type(item) is Result else 0
+        if size and size + length > REPLY_BYTES:
+            parts.append([])
+            size = 0
+        size += length
+        parts[-1].append(item)
+    return parts

@@ -1,0 +1,191 @@
+"""One job in a worker: body in, function called, outcome out. No socket, no process."""
+
+import traceback
+import types
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from mesh.errors import (
+    MESSAGE_LIMIT,
+    TRACEBACK_LIMIT,
+    BadArguments,
+    Failure,
+    MeshError,
+    ResultNotSerializable,
+    capped,
+)
+from mesh.tasks import Context, Task, current
+from mesh.wire.messages import FORM_JSON
+from mesh.wire.payload import pack_failure, pack_result, unpack_arguments
+from meshnode.core.orders import RAISED, RETURNED, Order
+
+Ended = tuple[int, bytes]
+"""RETURNED or RAISED, and the packed result or failure."""
+
+_json_decode = msgspec.json.Decoder(strict=True).decode
+JSON_DEPTH = 200
+"""Levels of nesting in a bridge caller's arguments: more is an attack or a mistake."""
+
+
+class Runner:
+    """Calls tasks. `state` is what the lifespans of this worker set up."""
+
+    def __init__(self, tasks: Sequence[Task[..., Any]]) -> None:
+        self.tasks = tasks
+        self.state = types.SimpleNamespace()
+
+    def run(self, order: Order) -> Ended:
+        """Run a sync task's job to its end. Raises nothing: whatever happens is an outcome."""
+        task = self.tasks[order.task]
+        try:
+            args, kwargs = arguments(task, order)
+        except BadArguments as error:
+            return RAISED, _mesh_failure(error, order.form)
+        current.set(self._context(order, task))
+        try:
+            value = task.function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  # user code; SystemExit must not end the worker
+            return RAISED, failure(error, order.form)
+        return outcome(value, order.form)
+
+    async def run_async(self, order: Order) -> Ended:
+        """Run an async task's job to its end. Raises nothing: whatever happens is an outcome."""
+        task: Task[..., Awaitable[Any]] = self.tasks[order.task]
+        try:
+            args, kwargs = arguments(task, order)
+        except BadArguments as error:
+            return RAISED, _mesh_failure(error, order.form)
+        current.set(self._context(order, task))
+        try:
+            value = await task.function(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  # user code; a cancelled task must not end the worker
+            return RAISED, failure(error, order.form)
+        return outcome(value, order.form)
+
+    def _context(self, order: Order, task: Task[..., Any]) -> Callable[[], Context]:
+        return lambda: Context(self.state, order.id.hex(), task.name, order.attempt)
+
+
+def arguments(task: Task[..., Any], order: Order) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Decode a job's arguments and check them against the task's parameters. Raises BadArguments."""
+    body = order.body or b""
+    args, kwargs = _json_arguments(task, body) if order.form == FORM_JSON else unpack_arguments(body)
+    wrong = task.signature.misfit(len(args), kwargs)
+    if wrong:
+        raise BadArguments(f"{task.name} {wrong}")
+    return args, kwargs
+
+
+def _json_arguments(task: Task[..., Any], body: bytes) -> tuple[list[Any], dict[str, Any]]:
+    if not body:
+        return [], {}
+    try:
+        value = _json_decode(body)
+    except RecursionError:
+        raise BadArguments("args is nested too deep") from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadArguments(f"args is not JSON: {error}") from None
+    if value is None:
+        return [], {}
+    if _deeper_than(value, JSON_DEPTH):
+        raise BadArguments(f"args is nested deeper than {JSON_DEPTH} levels")
+    if isinstance(value, list):
+        return value, {}
+    if isinstance(value, dict):
+        for name, parameter in task.signature.reserved(value).items():
+            if parameter not in value:
+                value[parameter] = value.pop(name)
+        return [], value
+    raise BadArguments("args is an object (by name), an array (by position) or null")
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    layer: list[Any] = [value]
+    for _ in range(levels):
+        layer = [
+            child
+            for part in layer
+            if isinstance(part, (dict, list))
+            for child in (part.values() if isinstance(part, dict) else part)
+            if isinstance(child, (dict, list))
+        ]
+        if not layer:
+            return False
+    return True
+
+
+def outcome(value: Any, form: int) -> Ended:
+    """Pack what a task returned."""
+    try:
+        return RETURNED, json_result(value) if form == FORM_JSON else pack_result(value)
+    except ResultNotSerializable as error:
+        return RAISED, _mesh_failure(error, form)
+
+
+def json_result(value: Any) -> bytes:
+    """Write a result as one line of compact ASCII JSON, without NaN or Infinity.
+
+    Raises ResultNotSerializable. The fast encoder writes UTF-8 and turns NaN into null; what it is not fit
+    for goes through the standard library's.
+    """
+    try:
+        fast = _fast_json(value)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _no_json(error) from None
+    if fast.isascii() and b"null" not in fast:
+        return fast
+    import json
+
+    try:
+        plain = msgspec.to_builtins(value, enc_hook=_no_json_type)
+        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode("ascii")
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _no_json(error) from None
+
+
+def _no_json_type(value: Any) -> Any:
+    raise TypeError(f"a value of type {type(value).__qualname__!r} cannot travel as JSON")
+
+
+_fast_json = msgspec.json.Encoder(enc_hook=_no_json_type).encode
+
+
+def _no_json(error: Exception) -> ResultNotSerializable:
+    why = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+    return ResultNotSerializable(f"the task ran, but its result cannot be written as JSON: {why}. Return plain values")
+
+
+def failure(error: BaseException, form: int) -> bytes:
+    """Pack an exception of user code: type, message, traceback (not for JSON: callers there are strangers)."""
+    if isinstance(error, MeshError):
+        return _mesh_failure(error, form)
+    cls = type(error)
+    name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        message = capped(str(error), MESSAGE_LIMIT)
+    except Exception:  # noqa: BLE001  # user code: an exception whose __str__ raises
+        message = "(its message cannot be shown)"
+    if form == FORM_JSON:
+        return _json_error(name, message, retryable=False, started=True)
+    own = error.__traceback__.tb_next if error.__traceback__ else None
+    try:
+        trace = "".join(traceback.format_exception(cls, error, own))
+    except Exception:  # noqa: BLE001  # user code: an exception that cannot be printed
+        trace = ""
+    return pack_failure(Failure(name, message, traceback=capped(trace, TRACEBACK_LIMIT), args=error.args or None))
+
+
+def _mesh_failure(error: MeshError, form: int) -> bytes:
+    name, message = type(error).__name__, capped(str(error), MESSAGE_LIMIT)
+    if form == FORM_JSON:
+        return _json_error(name, message, retryable=error.retryable, started=error.started is not False)
+    return pack_failure(Failure(name, message, mesh=True, started=error.started is not False))
+
+
+def _json_error(name: str, message: str, *, retryable: bool, started: bool) -> bytes:
+    import json
+
+    fields = {"type": name, "message": message, "retryable": retryable, "started": started}
+    return json.dumps(fields, separators=(",", ":")).encode("ascii")

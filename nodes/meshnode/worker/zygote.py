@@ -1,0 +1,199 @@
+"""The zygote: imports the application once and forks a worker whenever its node asks for one.
+
+Shell: owns the control socket to the node and the workers as its children. It is started by exec, so it
+shares nothing with the node but the socket and one page of memory; it dies with the node, and its
+workers die with it.
+"""
+
+import ctypes
+import gc
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import NoReturn
+
+import msgspec
+import setproctitle
+
+from mesh.errors import ConfigError
+from mesh.wire.messages import TaskSpec
+from meshnode.worker.catalogue import Application, load
+from meshnode.worker.loop import WorkerLoop, ignore_signal
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that the kernel sends when the thread that forked us ends."""
+
+
+class Config(msgspec.Struct):
+    """What the node tells its zygote first."""
+
+    node: str
+    targets: list[str]
+    folder: str
+    slots: int
+
+
+class Loaded(msgspec.Struct, tag="loaded"):
+    """Zygote → node: the application is imported, and this is what it serves."""
+
+    tasks: list[TaskSpec]
+
+
+class LoadFailed(msgspec.Struct, tag="failed"):
+    """Zygote → node: the application does not import; why, for people."""
+
+    text: str
+
+
+class Forked(msgspec.Struct, tag="forked"):
+    """Zygote → node: the worker of this slot is this process. Its pidfd comes with the datagram."""
+
+    slot: int
+    pid: int
+
+
+class Exited(msgspec.Struct, tag="exited"):
+    """Zygote → node: a worker ended, with this wait status."""
+
+    pid: int
+    status: int
+
+
+Report = Loaded | LoadFailed | Forked | Exited
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_report = msgspec.msgpack.Decoder(Report).decode
+decode_config = msgspec.msgpack.Decoder(Config).decode
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent dies; end now if it is dead already."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+class Zygote:
+    """Forks workers on demand and reports their ends."""
+
+    def __init__(self, control: socket.socket, words: "memoryview[int]", config: Config) -> None:
+        self._control = control
+        self._words = words
+        self._config = config
+        self._pid = os.getpid()
+
+    def serve(self, application: Application) -> None:
+        """Fork and report until the node is gone."""
+        wake, wakened = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, ignore_signal)
+        signal.set_wakeup_fd(wakened, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == wake:
+                    with suppress(BlockingIOError):
+                        os.read(wake, 4096)
+                    self._report_ends()
+                elif not self._obey(application):
+                    return
+
+    def _obey(self, application: Application) -> bool:
+        """Fork the worker that the node asks for; False when the node is gone."""
+        order, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        if not order:
+            return False
+        slot = int.from_bytes(order, "little")
+        link = socket.socket(fileno=descriptors[0])
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(slot, link, application)
+        link.close()
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(self._control, [_encode(Forked(slot, pid))], [pidfd])
+        os.close(pidfd)
+        return True
+
+    def _report_ends(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            # Programs that its tasks started and left: before the wait, so that the number is surely theirs.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(ended.si_pid, signal.SIGKILL)
+            pid, status = os.waitpid(ended.si_pid, 0)
+            self._control.send(_encode(Exited(pid, status)))
+
+    def _become_worker(self, slot: int, link: socket.socket, application: Application) -> NoReturn:
+        status = 1
+        try:
+            die_with_parent(self._pid)
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, ignore_signal)
+            self._control.close()
+            title = f"meshnode {self._config.node} worker {slot}"
+            WorkerLoop(link, application, self._words[slot : slot + 1], title=title).serve()
+            status = 0
+        except BaseException:  # noqa: BLE001  # the top of this process: print it and end
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+
+def load_or_explain(config: Config) -> Application | LoadFailed:
+    """Import the application, or say why that is not possible, with the traceback of user code."""
+    try:
+        return load(config.targets, config.folder)
+    except ConfigError as error:
+        return LoadFailed(str(error))
+    except BaseException as error:  # noqa: BLE001  # user code: importing it may raise anything
+        return LoadFailed(_explain(error, config))
+
+
+def _explain(error: BaseException, config: Config) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and __file__ != frame.filename]
+    own = [frame for frame in own if not frame.filename.endswith("worker/catalogue.py")]
+    lines = ["Traceback (most recent call last):\n", *traceback.format_list(own)]
+    lines += traceback.format_exception_only(error)
+    text = "".join(lines) if own else "".join(traceback.format_exception_only(error))
+    return f"{' '.join(config.targets)} does not import (looked in {config.folder} first):\n{text.rstrip()}"
+
+
+def main() -> int:
+    """Run as `python -m meshnode.worker.zygote CONTROL WORDS PARENT`: two descriptors and a process id."""
+    control_fd, words_fd, parent = (int(word) for word in sys.argv[1:4])
+    die_with_parent(parent)
+    control = socket.socket(fileno=control_fd)
+    config = decode_config(control.recv(1 << 20))
+    setproctitle.setproctitle(f"meshnode {config.node} zygote")
+    shared = mmap.mmap(words_fd, 8 * config.slots)
+    os.close(words_fd)
+    loaded = load_or_explain(config)
+    if isinstance(loaded, LoadFailed):
+        control.send(_encode(loaded))
+        return 1
+    control.send(_encode(Loaded([task.spec() for task in loaded.tasks])))
+    gc.collect()
+    gc.freeze()  # what was imported stays shared between the workers: no collection touches it
+    Zygote(control, memoryview(shared).cast("Q"), config).serve(loaded)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
