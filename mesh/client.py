@@ -371,9 +371,13 @@ class Client:
             if self._closed or (left is not None and left <= 0):
                 wanted = f"{nodes} nodes that serve {name!r}" if name else f"{nodes} nodes"
                 raise NoNodes(f"waited {timeout:g} s for {wanted}, {there} there")
-            waiter = self.loop.create_future()
-            self._changed.append(waiter)
-            await asyncio.wait((waiter,), timeout=left)
+            await self.changed(timeout=left)
+
+    async def changed(self, *, timeout: float | None = None) -> None:
+        """Wait until a node comes or goes, at most `timeout` seconds."""
+        waiter = self.loop.create_future()
+        self._changed.append(waiter)
+        await asyncio.wait((waiter,), timeout=timeout)
 
     # turns
 

@@ -6,6 +6,7 @@ Shell: owns the browser and the look-ups of seeds. Whatever it says only adds ca
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mesh.errors import ConfigError
@@ -48,7 +49,9 @@ class Finder:
             from meshdiscovery.directory import Directory
             from meshdiscovery.mdns import Browser, interfaces
 
-            self._browser = Browser(Directory(self._mesh), self._changed, interfaces=interfaces(loopback_only=False))
+            self._browser = Browser(
+                Directory(self._mesh), self._changed, interfaces=partial(interfaces, loopback_only=False)
+            )
             await self._browser.start()
 
     async def close(self) -> None:

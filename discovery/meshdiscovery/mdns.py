@@ -143,8 +143,10 @@ class Announcer:
         """
         if self._series is not None:
             self._series.cancel()
-        broadcasts = await zeroconf.async_update_service(self._info)
+        broadcasts = asyncio.ensure_future(await zeroconf.async_update_service(self._info))
         self._series = asyncio.create_task(self._say(zeroconf, broadcasts))
+        # A task that is cancelled before its first step would leave what it was to await running.
+        self._series.add_done_callback(lambda _: broadcasts.cancel())
 
     async def _say(self, zeroconf: AsyncZeroconf, broadcasts: Awaitable[object]) -> None:
         """Announce three times within half a second, and once more after caches will listen.
@@ -218,9 +220,7 @@ class Browser:
         """Stop listening; reports no change of its own. Closing again does nothing."""
         await _cancel(self._upkeep)
         self._upkeep = None
-        if self._browser is not None:
-            await self._browser.async_cancel()
-            self._browser = None
+        await self._stop_browsing()
         await self._resolver.close()
         await self._reach.close()
 
@@ -248,14 +248,18 @@ class Browser:
         zeroconf = self._reach.zeroconf
         if zeroconf is None:
             return
-        if self._browser is not None:
-            await self._browser.async_cancel()
+        await self._stop_browsing()
         self._browser = AsyncServiceBrowser(
             zeroconf.zeroconf,
             SERVICE_TYPE,
             handlers=[self._on_service],
             question_type=DNSQuestionType.QM,
         )
+
+    async def _stop_browsing(self) -> None:
+        browser, self._browser = self._browser, None
+        if browser is not None:
+            await browser.async_cancel()
 
     def _on_service(
         self,

@@ -5,10 +5,11 @@ Shell: owns the announcer. A node that listens on loopback only is announced on 
 
 from functools import partial
 
+from mesh.errors import ConfigError
 from mesh.wire.messages import VERSIONS, About
 from meshdiscovery.addresses import announced_addresses
 from meshdiscovery.mdns import Announcer, interfaces
-from meshdiscovery.record import Record
+from meshdiscovery.record import Record, flaw
 from meshnode.config import Settings, is_loopback
 
 
@@ -18,28 +19,30 @@ class Announcement:
     def __init__(self, settings: Settings, about: About, endpoint: str) -> None:
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         host = host.strip("[]")
+        everywhere = host in ("*", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
         local = is_loopback(host)
-        bound_to_all = host in ("*", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
-        addresses = settings.advertise or (
-            announced_addresses(loopback_only=local) if local or bound_to_all else (host,)
-        )
         self._announcer: Announcer | None = None
-        if settings.mdns and addresses:
-            record = Record(
-                mesh=about.mesh,
-                node_id=about.node,
-                epoch=about.epoch.hex(),
-                name=about.name,
-                port=int(port),
-                versions=VERSIONS,
-                addresses=addresses,
-            )
-            follow = bound_to_all and not settings.advertise
-            self._announcer = Announcer(
-                record,
-                interfaces=partial(interfaces, loopback_only=local),
-                addresses=partial(announced_addresses, loopback_only=False) if follow else None,
-            )
+        if not settings.mdns:
+            return
+        record = Record(
+            mesh=about.mesh,
+            node_id=about.node,
+            epoch=about.epoch.hex(),
+            name=about.name,
+            port=int(port),
+            versions=VERSIONS,
+            addresses=settings.advertise or (announced_addresses(loopback_only=False) if everywhere else (host,)),
+        )
+        wrong = flaw(record)
+        if wrong is not None:
+            raise ConfigError(f"this node cannot be announced: {wrong} (--no-mdns does without)")
+        self._announcer = Announcer(
+            record,
+            interfaces=partial(interfaces, loopback_only=local),
+            addresses=partial(announced_addresses, loopback_only=False)
+            if everywhere and not settings.advertise
+            else None,
+        )
 
     async def start(self) -> None:
         """Announce the node."""

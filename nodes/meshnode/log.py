@@ -32,4 +32,6 @@ def configure(level: str, *, as_json: bool) -> None:
         formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
         formatter.converter = time.gmtime
         stream.setFormatter(formatter)
+    # what it warns of (a network that is away) our own announcer says once and in words
+    logging.getLogger("zeroconf").setLevel(logging.ERROR)
     logging.basicConfig(level=level.upper(), handlers=[stream], force=True)

@@ -49,7 +49,7 @@ from meshnode.core.events import (
 from meshnode.core.held import FOREVER, Held, Owner, TaskEntry
 from meshnode.core.orders import RETURNED, Order, Outcome
 from meshnode.core.pool import MOST, Pool, Worker
-from meshnode.core.window import AHEAD_S, Rate, window
+from meshnode.core.window import AHEAD_S, Pace, window
 
 DRAG_S = 0.002
 """Seconds without a word from a worker with prefetched jobs after which these are taken back."""
@@ -110,7 +110,7 @@ class Scheduler:
         self._places = slots * concurrency
         self._backlog = backlog
         self._elsewhere = elsewhere or Nowhere()
-        self._rate = Rate()
+        self._pace = Pace()
         self._active: dict[int, Owner] = {}
         self._rings: dict[int, deque[Owner]] = {priority: deque() for priority in range(9, -1, -1)}
         self._queued = 0
@@ -167,7 +167,7 @@ class Scheduler:
             case Submitted():
                 self._submitted(event.owner, event.jobs, now, stale=event.stale)
             case Ended():
-                self._ended(event.worker, event.outcomes, now)
+                self._ended(event.worker, event.outcomes)
             case WorkerReady():
                 self.pool.add(event.worker)
             case CancelAsked():
@@ -234,7 +234,7 @@ class Scheduler:
         if self.held >= self._backlog:
             return BUSY, f"the backlog of {self._backlog} jobs is full"
         if owner.windowed and not self._has_room(owner, entry):
-            self._rate.reset()
+            self._pace.reset()
             owner.limit = len(owner.jobs)
             return BUSY, "more than this node can start soon"
         return None
@@ -249,7 +249,7 @@ class Scheduler:
         cost = AHEAD_S if known is None else known
         return (owner.queued_cost + cost) * sharers <= 2 * AHEAD_S * places
 
-    def _ended(self, key: int, outcomes: list[Outcome], now: float) -> None:
+    def _ended(self, key: int, outcomes: list[Outcome]) -> None:
         worker = self.pool.workers.get(key)
         if worker is None:
             return
@@ -270,7 +270,7 @@ class Scheduler:
             if owner.queued and not owner.windowed:
                 self._ring_again(owner)
         self._loosened = True
-        self._rate.finished(len(outcomes), now)
+        self._pace.finished(len(outcomes), sum([outcome.micros for outcome in outcomes]) / 1e6)
 
     def _cancel(self, owner: Owner, job_id: bytes) -> None:
         held = owner.jobs.get(job_id)
@@ -546,7 +546,7 @@ class Scheduler:
         if self.draining:
             return 0
         sharers = len(self._active) + (owner.key not in self._active)
-        return max(1, min(window(self._places, self._rate.ahead, sharers), owner.limit))
+        return max(1, min(window(self._places, self._pace.ahead(self._slots, self.pool.cores), sharers), owner.limit))
 
     def _flush(self) -> None:
         free, free_async = self.pool.free, self.pool.free_async

@@ -1,47 +1,47 @@
 """How many jobs a client may have outstanding here. Pure: `docs/protocol.md`, Windows."""
 
+from meshnode.core.runtime import BUDGET_S
+
 AHEAD_S = 0.002
 """Seconds of work beyond the slots that a node lets clients keep here. It covers a round trip and two turns
 of a loop, so that no worker idles while the next job travels, and is the longest that a job waits here for
 want of a slot while another node may have one."""
 
-_BUCKET_S = 0.005
-_FADE = 0.8
-MOST_AHEAD = 4096
-"""Jobs ahead at most, whatever the rate."""
+MOST_AHEAD = 2048
+"""Jobs ahead at most, however short: enough to keep every hop in large batches."""
+
+_WEIGHT = 1 / 64
+"""How much one job counts against those before it."""
 
 
-class Rate:
-    """Jobs per second that the node finishes while it is at work: rises at once, falls slowly."""
+class Pace:
+    """The mean run time of the node's latest jobs, in seconds, and how many it will finish in `AHEAD_S`.
 
-    __slots__ = ("_count", "_since", "per_second")
+    Reckoned from run times and not from jobs per second: these follow from the window, so that a small window
+    would keep itself small.
+    """
+
+    __slots__ = ("mean",)
 
     def __init__(self) -> None:
-        self.per_second = 0.0
-        self._count = 0
-        self._since = 0.0
+        self.mean: float | None = None
 
-    def finished(self, count: int, now: float) -> None:
-        """Count jobs that ended."""
-        self._count += count
-        elapsed = now - self._since
-        if elapsed < _BUCKET_S:
-            return
-        latest = self._count / elapsed
-        if latest < self.per_second:
-            latest = self.per_second * _FADE + latest * (1 - _FADE)
-        self.per_second = latest
-        self._count = 0
-        self._since = now
+    def finished(self, count: int, seconds: float) -> None:
+        """So many jobs ran for so many seconds together."""
+        latest = seconds / count
+        weight = min(1.0, count * _WEIGHT)
+        self.mean = latest if self.mean is None else self.mean + (latest - self.mean) * weight
 
     def reset(self) -> None:
         """Forget: what came was not like what had been measured."""
-        self.per_second = 0.0
+        self.mean = None
 
-    @property
-    def ahead(self) -> int:
-        """Jobs that the node finishes in `AHEAD_S`."""
-        return min(int(self.per_second * AHEAD_S), MOST_AHEAD)
+    def ahead(self, workers: int, cores: int) -> int:
+        """Jobs that the workers finish in `AHEAD_S`; short ones keep no more workers busy than there are cores."""
+        if self.mean is None:
+            return 0
+        parallel = min(workers, cores) if self.mean <= BUDGET_S / 2 else workers
+        return min(MOST_AHEAD, int(parallel * AHEAD_S / max(self.mean, 1e-6)))
 
 
 def window(slots: int, ahead: int, sharers: int) -> int:

@@ -1,0 +1,213 @@
+"""The Text protocol: bytes to lines, lines to requests, outcomes to lines. Pure: `docs/text-protocol.md`.
+
+Only a line's envelope is read here; `args` stays as the bytes that came and is decoded by the worker. Whatever
+comes in becomes a `Request` or a `BadRequest`; nothing here raises.
+"""
+
+import json
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from mesh.errors import MeshError
+
+ID_LIMIT = 200
+"""Characters of a request's `id`: it is held as long as its job and sent back, so it is a name and no payload."""
+
+_BOM = b"\xef\xbb\xbf"
+_NOTHING = Raw(b"")
+
+
+class Lines:
+    """Cuts a stream into lines, however its pieces fall; the work is linear in the bytes that come.
+
+    A line ends with LF. CR and LF at its end and one UTF-8 BOM at its start are taken off, and what is then
+    empty is left out. A line must be shorter than `limit` bytes with its LF (10,485,760 in the original, whose
+    longest line thus has 10,485,759); the first that is not sets `overlong`, and nothing is read after it.
+    """
+
+    __slots__ = ("_limit", "_rest", "overlong")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = bytearray()
+        self.overlong = False
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the line that has begun and not ended."""
+        return len(self._rest)
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Take the next piece of the stream, and return the lines that it ends."""
+        if self.overlong:
+            return []
+        lines = piece.split(b"\n")
+        tail = lines.pop()
+        if lines and self._rest:
+            self._rest += lines[0]
+            lines[0] = bytes(self._rest)
+            self._rest = bytearray()
+        self._rest += tail
+        if len(piece) + len(self._rest) + (len(lines[0]) if lines else 0) + 1 >= self._limit:
+            lines = self._checked(lines)
+        return [line for raw in lines if (line := _stripped(raw))]
+
+    def _checked(self, lines: list[bytes]) -> list[bytes]:
+        """Return the lines before the first that is too long."""
+        for n, line in enumerate(lines):
+            if len(line) + 1 >= self._limit:
+                self._stop()
+                return lines[:n]
+        if len(self._rest) + 1 >= self._limit:
+            self._stop()
+        return lines
+
+    def _stop(self) -> None:
+        self.overlong = True
+        self._rest = bytearray()
+
+
+def _stripped(line: bytes) -> bytes:
+    line = line.rstrip(b"\r\n")
+    return line[3:] if line.startswith(_BOM) else line
+
+
+# requests
+
+_Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=ID_LIMIT)] | None
+
+
+class _Envelope(Struct):
+    """A line as its caller wrote it. A key that is null counts as absent; one that is unknown is ignored."""
+
+    function: str
+    args: Raw = _NOTHING
+    id: _Id = None
+    timeout: Annotated[float, Meta(gt=0)] | None = None
+    priority: Annotated[int, Meta(ge=0, le=9)] | None = None
+    cancel_on_disconnect: bool | None = None
+
+
+class _Identity(Struct):
+    """What can still be told of a line that is wrong in another place."""
+
+    id: _Id = None
+
+
+class Request(Struct, gc=False):
+    """One line that asks for a job. `tag` is its id as ASCII JSON, None without one; `args` is JSON or empty."""
+
+    function: str
+    args: bytes
+    tag: bytes | None
+    timeout: float | None
+    priority: int | None
+    cancel_on_disconnect: bool
+
+
+class BadRequest(Struct, gc=False):
+    """One line that asks for nothing that could be run, and why."""
+
+    tag: bytes | None
+    message: str
+
+
+_read_envelope = msgspec.json.Decoder(_Envelope).decode
+_read_identity = msgspec.json.Decoder(_Identity).decode
+
+
+def parse(line: bytes) -> Request | BadRequest:
+    """Read one line's envelope. The body of `args` is passed over at about 2 ns a byte, not decoded."""
+    try:
+        asked = _read_envelope(line)
+    except RecursionError:
+        return BadRequest(None, "the line is nested too deep")
+    except msgspec.ValidationError as error:
+        return BadRequest(_tag_of_wrong(line), f"the line is no request: {error}")
+    except ValueError as error:  # DecodeError, UnicodeDecodeError
+        return BadRequest(None, f"the line is not JSON: {_why(error, line)}")
+    args = bytes(asked.args)
+    return Request(
+        asked.function,
+        b"" if args == b"null" else args,
+        None if asked.id is None else tag(asked.id),
+        asked.timeout,
+        asked.priority,
+        bool(asked.cancel_on_disconnect),
+    )
+
+
+def _tag_of_wrong(line: bytes) -> bytes | None:
+    try:
+        found = _read_identity(line).id
+    except (ValueError, RecursionError):
+        return None
+    return None if found is None else tag(found)
+
+
+def _why(error: ValueError, line: bytes) -> str:
+    if "truncated" in str(error) and b"\\u" in line:
+        return "it ends too early, or holds half of a surrogate pair"
+    return str(error)
+
+
+def tag(identity: int | str) -> bytes:
+    """Write a request's id as ASCII JSON."""
+    return str(identity).encode() if isinstance(identity, int) else _ascii(identity)
+
+
+_STRANGERS = re.compile(
+    rb"(?i:(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)[ \t]|[A-Za-z][A-Za-z0-9-]*:|.*[ \t]HTTP/\d)"
+)
+_TLS_HANDSHAKE = b"\x16\x03"
+
+
+def stranger(line: bytes) -> str | None:
+    """Say what a connection's first line speaks instead of this protocol; None if nothing known.
+
+    A browser can be made to send lines to any port of its host. What it sends first is a method or the start
+    of a TLS handshake, and what follows is a page's choice: so after such a line nothing may run.
+    """
+    if line.startswith(_TLS_HANDSHAKE):
+        return "TLS"
+    return "HTTP" if _STRANGERS.match(line[:2048]) else None
+
+
+# replies
+
+
+def error(kind: type[MeshError], message: str, *, started: bool | None = None) -> bytes:
+    """Write an error object as ASCII JSON. `started` is the error's own unless it is given."""
+    fields = {
+        "type": kind.__name__,
+        "message": message,
+        "retryable": kind.retryable,
+        "started": bool(kind.started) if started is None else started,
+    }
+    return _ascii(fields)
+
+
+def success(tag: bytes | None, result: bytes) -> bytes:
+    """Write the line that answers a request whose job returned `result`, which is ASCII JSON."""
+    if tag is None:
+        return result + b"\n"
+    return b'{"id":%b,"ok":true,"result":%b}\n' % (tag, result)
+
+
+def failure(tag: bytes | None, reason: bytes) -> bytes:
+    """Write the line that answers a request which failed; `reason` is an error object as ASCII JSON."""
+    if tag is None:
+        return b'{"error":%b}\n' % reason
+    return b'{"id":%b,"ok":false,"error":%b}\n' % (tag, reason)
+
+
+def alive(tag: bytes | None) -> bytes:
+    """Write the line that answers `$ping`."""
+    return b'{"ok":true}\n' if tag is None else b'{"id":%b,"ok":true}\n' % tag
+
+
+def _ascii(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
