@@ -20,6 +20,7 @@ Epoch = Annotated[bytes, Meta(max_length=8)]
 Reason = Annotated[str, Meta(max_length=32)]
 Text = Annotated[str, Meta(max_length=2000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Attempt = Annotated[int, Meta(ge=1, le=2**31)]
 Priority = Annotated[int, Meta(ge=0, le=9)]
 
 FORM_MSGPACK = 0
@@ -107,7 +108,7 @@ class Submit(Struct, array_like=True, tag=3, gc=False):
     """Client → node: run this. `remaining` is milliseconds from arrival, never a wall-clock moment."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     task: TaskName
     form: Annotated[int, Meta(ge=0, le=1)]
     remaining: Count | None
@@ -119,7 +120,7 @@ class SubmitLarge(Struct, array_like=True, tag=4):
     """As `Submit`, with its body in a frame of its own (index ≥ 1)."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     task: TaskName
     form: Annotated[int, Meta(ge=0, le=1)]
     remaining: Count | None
@@ -172,7 +173,7 @@ class Result(Struct, array_like=True, tag=21, gc=False):
     """Node → client: the task returned."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     body: bytes
 
 
@@ -180,7 +181,7 @@ class ResultLarge(Struct, array_like=True, tag=22):
     """As `Result`, with its body in a frame of its own (index ≥ 1)."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     frame: Count
 
 
@@ -188,7 +189,7 @@ class Failed(Struct, array_like=True, tag=23, gc=False):
     """Node → client: the task raised, or its arguments or result were no good."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     body: bytes
 
 
@@ -196,7 +197,7 @@ class Reject(Struct, array_like=True, tag=24):
     """Node → client: not taken, or given back; surely not run."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     reason: Reason
     text: Text
 
@@ -205,7 +206,7 @@ class Lost(Struct, array_like=True, tag=25):
     """Node → client: it ended without an outcome. `started` False means surely not run."""
 
     id: JobId
-    attempt: Count
+    attempt: Attempt
     reason: Reason
     started: bool
     text: Text

@@ -48,6 +48,7 @@ WIRE = settings(deadline=None, max_examples=150)
 # Messages
 
 counts = st.integers(0, 2**53)
+attempts = st.integers(1, 2**31)
 ids = st.binary(min_size=16, max_size=16)
 epochs = st.sampled_from([b"", b"epoch-01"])
 reasons = st.text(max_size=32)
@@ -59,7 +60,7 @@ bodies = st.binary(max_size=60) | st.integers(OUT_OF_BAND - 1, OUT_OF_BAND + 1).
 submits = st.builds(
     Submit,
     ids,
-    counts,
+    attempts,
     task_names,
     st.integers(0, 1),
     st.none() | counts,
@@ -96,12 +97,12 @@ abouts = st.builds(
     st.lists(specs, max_size=3),
 )
 node_items = st.one_of(
-    st.builds(Result, ids, counts, bodies),
-    st.builds(Failed, ids, counts, st.binary(max_size=60)),
+    st.builds(Result, ids, attempts, bodies),
+    st.builds(Failed, ids, attempts, st.binary(max_size=60)),
     st.builds(Accepted, st.lists(ids, max_size=4)),
     st.builds(Started, st.lists(ids, max_size=4)),
-    st.builds(Reject, ids, counts, reasons, texts),
-    st.builds(Lost, ids, counts, reasons, st.booleans(), texts),
+    st.builds(Reject, ids, attempts, reasons, texts),
+    st.builds(Lost, ids, attempts, reasons, st.booleans(), texts),
     st.builds(Pong, counts),
     st.builds(Welcome, st.integers(0, 99), abouts),
     st.builds(Refuse, reasons, texts),

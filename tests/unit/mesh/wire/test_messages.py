@@ -120,7 +120,7 @@ def test_options_travel_only_where_they_differ_from_the_usual() -> None:
         ([5, JOB], Cancel),
         ([7, 0], Ping),
         ([7, 2**53], Ping),
-        ([3, JOB, 0, "t" * 200, 1, 2**53, {"priority": 0}, b""], Submit),
+        ([3, JOB, 1, "t" * 200, 1, 2**53, {"priority": 0}, b""], Submit),
         ([16, "r" * 32, "t" * 2000], Refuse),
         ([1, "mesh", 0, 9, "m" * 63, "n" * 200], Hello),
     ],
