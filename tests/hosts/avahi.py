@@ -53,11 +53,6 @@ class Avahi:
 
     def browse(self, service: str) -> list[Listing]:
         """What `avahi-browse` resolves of a type like `_meshnode._tcp` now: about a second."""
-        said = self.lab.check_output(
-            self.host, ["avahi-browse", "--resolve", "--parsable", "--terminate", service]
-        )
+        said = self.lab.check_output(self.host, ["avahi-browse", "--resolve", "--parsable", "--terminate", service])
         rows = [line.split(";", 9) for line in said.splitlines() if line.startswith("=")]
-        return [
-            Listing(instance=row[3], host=row[6], address=row[7], port=int(row[8]), txt=row[9])
-            for row in rows
-        ]
+        return [Listing(instance=row[3], host=row[6], address=row[7], port=int(row[8]), txt=row[9]) for row in rows]

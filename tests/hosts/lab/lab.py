@@ -93,9 +93,7 @@ class Lab:
             name = f"h{number}"
             where = (name, number, net, self.folder / name, self.groups)
             self._add(
-                debian.SystemdHost(*where, image=image, keys=self.keys, operator=operator)
-                if systemd
-                else Host(*where)
+                debian.SystemdHost(*where, image=image, keys=self.keys, operator=operator) if systemd else Host(*where)
             )
         everyone = list(self.hosts.values())
         for host in everyone:
@@ -171,9 +169,7 @@ class Lab:
         self.started.append(process)
         return process
 
-    def run(
-        self, name: str, command: Sequence[Argument], *, timeout: float = 30
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, name: str, command: Sequence[Argument], *, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         """subprocess.run in a host, with its output, its exit status unchecked."""
         return subprocess.run(
             self.host(name).argv(command),

@@ -34,9 +34,7 @@ def obstacle(*tools: str) -> str | None:
         return str(error)
     if not all(os.access(root, os.W_OK) for root in groups.roots):
         return "the control groups are mounted read-only"
-    probe = subprocess.run(
-        ["unshare", "--net", "--mount", "true"], capture_output=True, text=True, check=False
-    )
+    probe = subprocess.run(["unshare", "--net", "--mount", "true"], capture_output=True, text=True, check=False)
     return f"no namespaces: {probe.stderr.strip()}" if probe.returncode else None
 
 

@@ -53,8 +53,7 @@ MASKED_UNITS = (
 HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_TIMEOUT = 60.0  # seconds; a boot takes 1 to 3
 SSHD_PROBE = (
-    "import socket, sys; s = socket.create_connection((sys.argv[1], 22), 2);"
-    "s.settimeout(2); sys.exit(not s.recv(4))"
+    "import socket, sys; s = socket.create_connection((sys.argv[1], 22), 2);s.settimeout(2); sys.exit(not s.recv(4))"
 )
 
 
