@@ -37,9 +37,10 @@ class Avahi:
     @classmethod
     def start(cls, lab: Lab, host: str, *, log: Path) -> Self:
         """Start the system bus and the daemon, and wait until it answers."""
+        bus = lab.root(host) / "run/dbus/system_bus_socket"
+        bus.unlink(missing_ok=True)  # of an earlier test: /run outlives it, and the daemon would find nobody there
         with log.open("w") as out:
             lab.popen(host, ["sh", "-c", BUS], stdout=out, stderr=out)
-            bus = lab.root(host) / "run/dbus/system_bus_socket"
             wait_for(bus.is_socket, START_TIMEOUT, "the system bus")
             daemon = lab.popen(host, ["sh", "-c", DAEMON], stdout=out, stderr=out)
 
