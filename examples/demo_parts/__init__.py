@@ -1,0 +1,1 @@
+"""What the demo is made of; `examples/demo.py` tells the story."""
