@@ -19,24 +19,11 @@ from typing import Any, ParamSpec, Self, TypeVar, assert_never, cast, overload
 import zmq
 
 from mesh.core.dialer import Dialer
-from mesh.core.record import JobRecord
-from mesh.core.session import (
-    CancelAsked,
-    Close,
-    Effect,
-    Event,
-    Heard,
-    Joined,
-    LinkLost,
-    Opening,
-    Parted,
-    Progress,
-    Send,
-    Session,
-    Settle,
-    Submitted,
-    Tick,
-)
+from mesh.core.effects import Close, Effect, Joined, Parted, Progress, Send, Settle
+from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
+from mesh.core.record import DONE, PENDING, JobRecord
+from mesh.core.roster import NodeView
+from mesh.core.session import Session
 from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, MeshError, NoNodes
 from mesh.finder import Finder
 from mesh.job import Ended, Job, Outgoing
@@ -86,7 +73,8 @@ class Client:
 
     `seeds`: nodes by address, `"web7:5750"`; `mdns`: look for nodes on this host and its networks too.
     `max_pending`: jobs under way at most; beyond it `submit` raises MeshBusy, `call` and `map` wait.
-    `discovery_grace`: seconds that a job waits for the first node that serves its task.
+    `discovery_grace`: seconds that a job waits for the first node that serves its task. Raises ConfigError for a
+    value that makes no sense.
 
         async with Client() as client:
             result = await client.call("send_mail", to="a@b")
@@ -103,20 +91,26 @@ class Client:
         name: str | None = None,
         not_node: str = "",
     ) -> None:
+        if isinstance(seeds, str):
+            raise ConfigError(f"seeds is a list of addresses: seeds=[{seeds!r}]")
         if not mdns and not seeds:
             raise ConfigError("a client without mDNS needs seeds: Client(seeds=['host:5750'])")
+        if not 0 < len(mesh) <= _NAME_LIMIT:
+            raise ConfigError(f"a mesh's name has 1 to {_NAME_LIMIT} characters, not {len(mesh)}")
+        if max_pending < 1:
+            raise ConfigError(f"max_pending is at least 1, not {max_pending}")
         self.mesh = mesh
         self.loop: asyncio.AbstractEventLoop
         self._finder = Finder(mesh, seeds=seeds, mdns=mdns, on_change=self._found)
         self._max_pending = max_pending
-        self._name = name or f"{os.uname().nodename}:{os.getpid()}"
-        rng = random.Random()  # noqa: S311  # spreads load; guards nothing
-        self._session = Session(rng, grace=discovery_grace, not_node=not_node)
-        self._dialer = Dialer(rng)
+        self._name = name or ""
+        self._rng = random.Random()  # noqa: S311  # spreads load; guards nothing
+        self._session = Session(self._rng, grace=discovery_grace, not_node=not_node)
+        self._dialer = Dialer(self._rng)
         self._links: dict[int, Link] = {}
         self._last_link = 0
         self._jobs = 0
-        self._id_prefix = os.urandom(8)
+        self._id_prefix = b""
         self._last_id = 0
         self._submitted: list[Outgoing] = []
         self._events: list[Event] = []
@@ -153,26 +147,35 @@ class Client:
         if self._context is not None or self._closed:
             raise ClosedError("a client is opened once; make another")
         self.loop = asyncio.get_running_loop()
+        # Here and not before: processes forked from one that made the client are to differ.
+        self._id_prefix = os.urandom(8)
+        self._rng.seed()
+        self._name = (self._name or f"{os.uname().nodename}:{os.getpid()}")[:_CLIENT_NAME_LIMIT]
         self._context = context()
-        await self._finder.start()
+        try:
+            await self._finder.start()
+        except BaseException:
+            await self.close(timeout=0)
+            raise
 
     async def close(self, timeout: float | None = None) -> None:
         """Wait for what is outstanding, at most `timeout` seconds; what is left then ends with ClosedError."""
         if self._closed or self._context is None:
             self._closed = True
             return
-        if self._jobs and timeout != 0:
-            idle = self.loop.create_future()
-            self._idle.append(idle)
-            try:
+        try:
+            if self._jobs and timeout != 0:
+                idle = self.loop.create_future()
+                self._idle.append(idle)
                 await asyncio.wait((idle,), timeout=timeout)
+        finally:
+            self._shut()
+            try:
+                await self._finder.close()
             finally:
-                self._shut()
-        self._shut()
-        await self._finder.close()
-        if self._context is not None:
-            self._context.term()
-            self._context = None
+                zmq_context, self._context = self._context, None
+                if zmq_context is not None:
+                    zmq_context.term()
 
     def _shut(self) -> None:
         """End every job that is left, say goodbye and close the links."""
@@ -181,14 +184,17 @@ class Client:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        left = [*self._submitted, *self._session.unfinished()]
-        for record in left:
+        for record in [*self._submitted, *self._session.unfinished()]:
+            started = record.state != PENDING
             record.over = True
-            self._finish(record, ClosedError("the client was closed before the job ended"))
+            record.state = DONE
+            self._finish(record, ClosedError("the client was closed before the job ended", started=started))
+        self._submitted.clear()
         for view in self._session.roster:
-            link = self._links.pop(view.key)
-            link.send(ClientMessage(view.about.epoch, view.stamp, [Bye()]))
-            link.close(linger=_GOODBYE_S)
+            link = self._links.pop(view.key, None)
+            if link is not None:  # lost in this very turn otherwise
+                link.send(ClientMessage(view.about.epoch, view.stamp, [Bye()]))
+                link.close(linger=_GOODBYE_S)
         for link in self._links.values():
             link.close()
         self._links.clear()
@@ -225,8 +231,8 @@ class Client:
 
         Raises what the task raised, or a MeshError that says whether it may have run.
         """
-        await self._wait_for_room()
-        return await self._submit(task, args, kwargs)
+        job = await self._submit_with_room(task, args, kwargs)
+        return await job
 
     @overload
     def map(
@@ -248,6 +254,7 @@ class Client:
         Yields results in order, or as they come with `ordered=False`. The first failure is raised; what was under
         way and has not started is cancelled then, as it is when the loop over the results is left.
         """
+        self._require_open()
         arguments = zip(*iterables, strict=False)
         under_way: dict[Job[Any], None] = {}
         ended = None if ordered else Ended(self.loop)
@@ -260,8 +267,7 @@ class Client:
                     if element is None:
                         exhausted = True
                         break
-                    await self._wait_for_room()
-                    job = self._submit(task, element, {})
+                    job = await self._submit_with_room(task, element, {})
                     job.report_to(ended)
                     under_way[job] = None
                 if not under_way:
@@ -274,11 +280,14 @@ class Client:
             for job in under_way:
                 job.abandon()
 
-    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Job[Any]:
+    def _require_open(self) -> None:
         if self._closed or self._context is None:
             raise ClosedError(
                 "this client is closed" if self._closed else "open this client first: async with Client()"
             )
+
+    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Job[Any]:
+        self._require_open()
         if type(task) is str:
             name = task
         elif isinstance(task, Task):
@@ -291,14 +300,13 @@ class Client:
         self._last_id += 1
         job_id = self._id_prefix + self._last_id.to_bytes(8, "big")
         job: Job[Any] = Job(self, job_id, name, pack_arguments(args, kwargs))
-        job.submitted = self.loop.time()
         if type(task) is str:
             self._check_by_name(job, name, args, kwargs)
         else:
             job.priority = task.settings.priority
             job.timeout = task.settings.timeout
             if job.timeout is not None:
-                job.deadline = job.submitted + job.timeout
+                job.deadline = self.loop.time() + job.timeout
         self.hand_in(job)
         return job
 
@@ -321,11 +329,17 @@ class Client:
             raise BadArguments(f"{name} {wrong}")
         job.priority = served.spec.priority
 
-    async def _wait_for_room(self) -> None:
-        while self._jobs >= self._max_pending and not self._closed:
-            waiter = self.loop.create_future()
-            self._room.append(waiter)
-            await waiter
+    async def _submit_with_room(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Job[Any]:
+        """Submit once there is room. Whoever is woken and takes none, or more is left, wakes the next."""
+        try:
+            while self._jobs >= self._max_pending and not self._closed:
+                waiter = self.loop.create_future()
+                self._room.append(waiter)
+                await waiter
+            return self._submit(task, args, kwargs)
+        finally:
+            if self._room and self._jobs < self._max_pending:
+                _wake_one(self._room)
 
     def cancel(self, job: Job[Any]) -> None:
         """Ask that a job does not start."""
@@ -342,7 +356,7 @@ class Client:
         specs = {name: served.spec for view in self._session.roster for name, served in view.tasks.items()}
         return dict(sorted(specs.items()))
 
-    def _info(self, view: Any) -> NodeInfo:
+    def _info(self, view: NodeView) -> NodeInfo:
         about = view.about
         return NodeInfo(
             name=about.name,
@@ -361,6 +375,7 @@ class Client:
         self, task: Task[..., Any] | str | None = None, *, nodes: int = 1, timeout: float | None = 10.0
     ) -> None:
         """Wait until so many nodes are there (that serve the task, if one is named). Raises NoNodes after `timeout`."""
+        self._require_open()
         name = task.name if isinstance(task, Task) else task
         until = None if timeout is None else self.loop.time() + timeout
         while True:
@@ -368,16 +383,22 @@ class Client:
             if there >= nodes:
                 return
             left = None if until is None else until - self.loop.time()
-            if self._closed or (left is not None and left <= 0):
-                wanted = f"{nodes} nodes that serve {name!r}" if name else f"{nodes} nodes"
-                raise NoNodes(f"waited {timeout:g} s for {wanted}, {there} there")
+            if left is not None and left <= 0:
+                wanted = "1 node" if nodes == 1 else f"{nodes} nodes"
+                serving = f" serving {name!r}" if name else ""
+                raise NoNodes(f"waited {timeout:g} s for {wanted}{serving}: {there} there")
             await self.changed(timeout=left)
 
     async def changed(self, *, timeout: float | None = None) -> None:
-        """Wait until a node comes or goes, at most `timeout` seconds."""
+        """Wait until a node comes, goes or speaks, at most `timeout` seconds. Raises ClosedError on a closed client."""
+        self._require_open()
         waiter = self.loop.create_future()
         self._changed.append(waiter)
-        await asyncio.wait((waiter,), timeout=timeout)
+        try:
+            await asyncio.wait((waiter,), timeout=timeout)
+        finally:
+            if waiter in self._changed:
+                self._changed.remove(waiter)
 
     # turns
 
@@ -395,8 +416,8 @@ class Client:
         now = self.loop.time()
         events, self._events = self._events, []
         if self._submitted:
-            events.insert(0, Submitted([*self._submitted]))
-            self._submitted.clear()
+            events.insert(0, Submitted(self._submitted))
+            self._submitted = []
         for effect in self._session.handle(events, now):
             self._perform(effect, now)
         for endpoint in self._dialer.due(now):
@@ -411,10 +432,10 @@ class Client:
                 for record, outcome in effect.outcomes:
                     self._finish(record, outcome)
             case Progress():
-                _ours(effect.record).progressed()
+                for record in effect.records:
+                    _ours(record).progressed()
             case Joined():
                 self._dialer.joined(effect.view.key)
-                self._wake_changed()
             case Parted():
                 self._wake_changed()
             case Close():
@@ -488,6 +509,8 @@ class Client:
     def _heard(self, key: int, messages: list[NodeMessage]) -> None:
         self._events.extend([Heard(key, message) for message in messages])
         self._turn()
+        if self._changed:
+            self._wake_changed()
         self._heard_word()
 
     def _heard_word(self) -> None:
@@ -498,6 +521,10 @@ class Client:
             self._dialer.lost(key, self.loop.time())
             self._post(LinkLost(key, why))
 
+
+_NAME_LIMIT = 63
+_CLIENT_NAME_LIMIT = 200
+"""Characters of the names in HELLO (docs/protocol.md): a greeting with longer ones is dropped."""
 
 _GOODBYE_S = 0.1
 """Seconds that a goodbye may take to leave while the client closes."""

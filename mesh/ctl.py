@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from mesh.client import Client, NodeInfo
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, NoNodes
 from mesh.wire.messages import TaskSpec
 
 T = TypeVar("T")
@@ -156,6 +156,9 @@ def wait_node(
                 found = client.nodes()
                 if name is None or any(node.name == name for node in found):
                     return found
+                if not left:
+                    there = ", ".join(node.name for node in found)
+                    raise NoNodes(f"waited {timeout:g} s for the node {name!r}: there are {there}")
                 await client.changed(timeout=left)
 
     found = _run(run())

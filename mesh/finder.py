@@ -4,6 +4,7 @@ Shell: owns the browser and the look-ups of seeds. Whatever it says only adds ca
 """
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -66,7 +67,7 @@ class Finder:
         failed = False
         while True:
             try:
-                addresses = await resolve(seed)
+                addresses = [seed.host] if _is_address(seed.host) else await resolve(seed)
             except OSError as error:
                 if not failed:
                     log.warning("seed %s cannot be looked up (%s); trying on", seed.host, error)
@@ -85,6 +86,15 @@ class Finder:
                 self._on_change(record.node_id, [endpoint(a, record.port) for a in record.addresses])
             case Lost(node_id=node_id):
                 self._on_change(node_id, [])
+
+
+def _is_address(host: str) -> bool:
+    """Is there nothing to look up? Asyncio starts a thread to look a name up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def endpoint(address: str, port: int) -> str:

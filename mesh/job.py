@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
-from mesh.errors import ClosedError, MeshError
+from mesh.errors import ClosedError, JobCancelled, MeshError
 from mesh.wire.messages import Failed, Result
 from mesh.wire.payload import unpack, unpack_failure
 
@@ -59,42 +59,48 @@ class Job(Outgoing, Generic[R_co]):
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """Wait for the end; return the result or raise the error."""
+        self._looked = True
         if not self.over:
-            waiter = self._client.loop.create_future()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
+            waiter = self._wait()
             try:
                 yield from waiter
             except asyncio.CancelledError:
-                self._waiter_left(waiter)
+                self._forget(waiter)
+                if not self._waiters:
+                    self.cancel()
                 raise
         return self._outcome()
 
     def _outcome(self) -> R_co:
         self._looked = True
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # not that of whoever asked before
         return cast("R_co", self._value)
 
-    def forget(self, waiter: "asyncio.Future[None]") -> None:
-        """This one waits no more."""
+    def _wait(self) -> "asyncio.Future[None]":
+        waiter = self._client.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        return waiter
+
+    def _forget(self, waiter: "asyncio.Future[None]") -> None:
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    def _waiter_left(self, waiter: "asyncio.Future[None]") -> None:
-        self.forget(waiter)
-        if not self._waiters and not self.over:
-            self._looked = True
-            self.cancel()
-
     async def result(self, timeout: float | None = None) -> R_co:
-        """Wait at most `timeout` seconds for the end. Raises TimeoutError then, and the job goes on."""
-        waiter = asyncio.ensure_future(_until_over(self))
-        done, _ = await asyncio.wait((waiter,), timeout=timeout)
-        if not done:
-            waiter.cancel()
-            raise TimeoutError(f"job {self.id.hex()} has not ended within {timeout:g} s; it goes on")
+        """Wait at most `timeout` seconds for the end. Raises TimeoutError then, and the job goes on.
+
+        Unlike an await of the job itself, one of this may be cancelled and the job goes on too.
+        """
+        if not self.over:
+            waiter = self._wait()
+            try:
+                await asyncio.wait((waiter,), timeout=timeout)
+            finally:
+                self._forget(waiter)
+            if not self.over:
+                raise TimeoutError(f"job {self.id.hex()} has not ended within {timeout:g} s; it goes on")
         return self._outcome()
 
     async def accepted(self) -> None:
@@ -152,24 +158,11 @@ class Job(Outgoing, Generic[R_co]):
         """Warn, once, of a failure that nobody ever looked at."""
         try:
             error = self._error
-            if error is None or self._looked or isinstance(error, ClosedError):
+            if error is None or self._looked or isinstance(error, ClosedError | JobCancelled):
                 return
         except AttributeError:
             return  # it was never made whole
         log.warning("job %s of task %r failed and nobody asked for its outcome: %r", self.id.hex(), self.task, error)
-
-
-async def _until_over(job: Job[Any]) -> None:
-    """Wait for a job without being one of those whose leaving cancels it."""
-    while not job.over:
-        waiter = job._client.loop.create_future()
-        if job._waiters is None:
-            job._waiters = []
-        job._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            job.forget(waiter)
 
 
 def _wake(waiters: "list[asyncio.Future[None]]") -> None:

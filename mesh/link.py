@@ -18,7 +18,10 @@ BURST = 64
 """Messages taken in one turn of the loop: more would keep the application waiting."""
 
 MESSAGE_BYTES = 1024 * 1024
-"""Bytes of bodies packed into one message; a turn's jobs beyond that go in the next."""
+"""Bytes packed into one message; a turn's jobs beyond that go in the next."""
+
+ITEM_BYTES = 300
+"""Bytes of a SUBMIT without its body, at most: a task's name of 200 and what stands around it."""
 
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -43,7 +46,10 @@ def context() -> "zmq.Context[zmq.SyncSocket]":
 
 
 class Link:
-    """A connection to one endpoint. `on_message` gets each message, `on_lost` the link's key and why it ended."""
+    """A connection to one endpoint. `on_messages` gets each burst, `on_lost` the link's key and why it ended.
+
+    Raises zmq.ZMQError where no socket can be made or the endpoint is none.
+    """
 
     def __init__(
         self,
@@ -62,6 +68,18 @@ class Link:
         self._on_lost = on_lost
         self._closed = False
         self._socket = zmq_context.socket(zmq.DEALER)
+        try:
+            self._connect()
+        except zmq.ZMQError:
+            self._socket.close(linger=0)  # a socket left open keeps its context from ending, for ever
+            raise
+        self._monitor_fd = int(self._monitor.get(zmq.FD))
+        self._fd = int(self._socket.get(zmq.FD))
+        self._loop.add_reader(self._monitor_fd, self._monitored)
+        self._loop.add_reader(self._fd, self._readable)
+        self._loop.call_soon(self._monitored)
+
+    def _connect(self) -> None:
         for option, value in (
             (zmq.IPV6, 1),
             (zmq.LINGER, 0),
@@ -79,12 +97,12 @@ class Link:
             self._socket.set(option, value)
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
         self._monitor.set(zmq.RCVHWM, 0)  # an unread monitor freezes the whole context
-        self._monitor_fd = int(self._monitor.get(zmq.FD))
-        self._fd = int(self._socket.get(zmq.FD))
-        self._loop.add_reader(self._monitor_fd, self._monitored)
-        self._loop.add_reader(self._fd, self._readable)
-        self._socket.connect(endpoint)
-        self._loop.call_soon(self._monitored)
+        try:
+            self._socket.connect(self.endpoint)
+        except zmq.ZMQError:
+            self._socket.disable_monitor()
+            self._monitor.close(linger=0)
+            raise
 
     def send(self, message: ClientMessage) -> None:
         """Send a message, as several where its bodies are many and large. Never blocks."""
@@ -94,7 +112,12 @@ class Link:
             frames = encode_client(part)
             last = len(frames) - 1
             for n, frame in enumerate(frames):
-                self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if n < last else 0), copy=n == 0)
+                try:
+                    # Copied: to send a large body without a copy, pyzmq starts a thread for the process's life.
+                    self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if n < last else 0))
+                except zmq.Again:  # the peer broke the protocol: its pipe is gone before its end is told
+                    self._loop.call_soon(self._end, "the connection failed")
+                    return
         self._recheck()
 
     def _readable(self) -> None:
@@ -103,12 +126,15 @@ class Link:
         messages = self._drain(BURST)
         if messages:
             self._on_messages(self.key, messages)
-            self._recheck()
+        self._recheck()
 
     def _recheck(self) -> None:
         """Sending and bounded draining may have used up the edge that announced a message."""
-        if not self._closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._more():
             self._loop.call_soon(self._readable)
+
+    def _more(self) -> bool:
+        return not self._closed and bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
 
     def _drain(self, most: int) -> list[NodeMessage]:
         messages: list[NodeMessage] = []
@@ -137,12 +163,13 @@ class Link:
             self._end(_ENDS.get(event, "the handshake failed"))
 
     def _end(self, why: str) -> None:
-        while messages := self._drain(BURST):
-            self._on_messages(self.key, messages)
-            if self._closed:
-                return
-        self.close()
-        self._on_lost(self.key, why)
+        while self._more():
+            messages = self._drain(BURST)
+            if messages:
+                self._on_messages(self.key, messages)
+        if not self._closed:
+            self.close()
+            self._on_lost(self.key, why)
 
     def close(self, *, linger: float = 0.0) -> None:
         """Close the socket; what had not left may for `linger` seconds. Nothing more is reported."""
@@ -157,11 +184,11 @@ class Link:
 
 
 def _split(message: ClientMessage) -> list[ClientMessage]:
-    """Split a message whose bodies are more than `MESSAGE_BYTES` together."""
+    """Split a message that is more than `MESSAGE_BYTES`."""
     size = 0
     parts = [ClientMessage(message.epoch, message.stamp, [])]
     for item in message.items:
-        length = len(item.body) if type(item) is Submit else 0
+        length = ITEM_BYTES + (len(item.body) if type(item) is Submit else 0)
         if size and size + length > MESSAGE_BYTES:
             parts.append(ClientMessage(message.epoch, message.stamp, []))
             size = 0

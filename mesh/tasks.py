@@ -4,8 +4,10 @@ A worker process imports this and the application, nothing of the network: no Ze
 """
 
 import contextvars
+import copy
 import hashlib
 import inspect
+import math
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -63,8 +65,8 @@ class Task(Generic[P, R]):
     @property
     def place(self) -> str:
         """Where the function stands, for messages: file and line."""
-        code = self.function.__code__
-        return f"{code.co_filename}:{code.co_firstlineno}"
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(self.function)
 
     def options(self, *, timeout: float | None = None, priority: int | None = None) -> "Task[P, R]":
         """Return this task with other options: `timeout` in seconds, `priority` 0–9, 9 first."""
@@ -73,7 +75,9 @@ class Task(Generic[P, R]):
             priority=self.settings.priority if priority is None else _priority(priority),
             bridge=self.settings.bridge,
         )
-        return Task(self.function, self.name, settings)
+        again = copy.copy(self)
+        again.settings = settings
+        return again
 
     @overload
     def submit(self: "Task[P, Awaitable[R_co]]", *args: P.args, **kwargs: P.kwargs) -> "Job[R_co]": ...
@@ -173,7 +177,7 @@ def task(
     """
 
     def register(function: Callable[..., Any]) -> Task[..., Any]:
-        chosen = name or function.__name__
+        chosen = name or str(getattr(function, "__name__", ""))
         if not 0 < len(chosen.encode()) <= _NAME_LIMIT or not chosen.isprintable():
             raise ConfigError(f"a task's name is 1 to {_NAME_LIMIT} printable bytes, not {chosen!r}")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -183,7 +187,10 @@ def task(
             priority=_priority(priority),
             bridge=bridge,
         )
-        registered = Task(function, chosen, settings)
+        try:
+            registered = Task(function, chosen, settings)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"task {chosen!r} has no signature that Python can tell: {error}") from None
         registry.tasks.append(registered)
         return registered
 
@@ -195,13 +202,13 @@ _NAME_LIMIT = 200
 
 
 def _positive(timeout: float) -> float:
-    if not timeout > 0:
+    if type(timeout) not in (int, float) or not 0 < timeout < math.inf:
         raise ConfigError(f"a timeout is a number of seconds above 0, not {timeout!r}")
     return float(timeout)
 
 
 def _priority(priority: int) -> int:
-    if priority not in range(10):
+    if type(priority) is not int or priority not in range(10):
         raise ConfigError(f"a priority is 0 to 9, 9 first, not {priority!r}")
     return priority
 

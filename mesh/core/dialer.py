@@ -87,12 +87,15 @@ class Dialer:
         return candidate.endpoint if candidate else ""
 
     def lost(self, link: int, now: float, *, twin_of: int = 0, refused: bool = False) -> None:
-        """A link is gone: try again later, or once its twin to the same node is gone."""
+        """A link is gone: try again later, or once its twin to the same node is gone.
+
+        A link that is its own twin leads to where nobody wants to go: it is not tried again.
+        """
         candidate = self._by_link.pop(link, None)
         if candidate is None:
             return
         candidate.link = 0
-        if twin_of:
+        if twin_of == link or twin_of in self._by_link:
             candidate.twin_of = twin_of
         elif refused:
             candidate.due = now + REFUSED_S

@@ -3,7 +3,8 @@
 from enum import Enum
 
 PING_S = 1.0
-"""Seconds without a word from a node after which it is asked."""
+"""Seconds without a word from a node, or without one to it, after which it is asked: a node forgets whoever says
+nothing, however much it has to say itself."""
 
 SUSPECT_S = 2.5
 """Seconds of silence after which no new job is sent there: two pings are unanswered."""
@@ -23,23 +24,28 @@ class Health(Enum):
 class Liveness:
     """How alive one node looks. It is told the time and never asks it."""
 
-    __slots__ = ("_asked", "_heard")
+    __slots__ = ("_asked", "_heard", "_said")
 
     def __init__(self, now: float) -> None:
         self._heard = now
+        self._said = now
         self._asked = now
 
     def heard(self, now: float) -> None:
         """Note that anything at all arrived from the node."""
         self._heard = now
 
-    def excuse(self, seconds: float) -> None:
-        """Do not count these seconds: the observer itself stood still and could not have heard."""
-        self._heard += seconds
+    def said(self, now: float) -> None:
+        """Note that something was sent to the node."""
+        self._said = now
+
+    def excuse(self, seconds: float, now: float) -> None:
+        """Do not count the last `seconds`: the observer itself stood still and could not have heard."""
+        self._heard = min(now, self._heard + seconds)
 
     def wants_ping(self, now: float) -> bool:
-        """Is it time to ask? True once in each `PING_S` of silence; the caller then asks."""
-        if now - max(self._heard, self._asked) < PING_S:
+        """Is it time to ask? True once in each `PING_S` of silence on either side; the caller then asks."""
+        if now - self._asked < PING_S or now - min(self._heard, self._said) < PING_S:
             return False
         self._asked = now
         return True

@@ -1,7 +1,8 @@
 """The nodes that a client knows, and how much room each has as of its last word. Pure."""
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mesh.core.liveness import Health, Liveness
 from mesh.core.record import JobRecord
@@ -10,12 +11,14 @@ from mesh.wire.messages import About, ClientItem, NodeMessage, TaskSpec
 
 
 class ServedTask:
-    """A task as one node serves it."""
+    """A task as one node serves it. `timeout`: seconds that its jobs have where their caller does not say."""
 
-    __slots__ = ("signature", "spec")
+    __slots__ = ("signature", "spec", "timeout")
 
     def __init__(self, spec: TaskSpec) -> None:
         self.spec = spec
+        sane = spec.timeout is not None and 0 < spec.timeout < math.inf
+        self.timeout = spec.timeout if sane else None
         self.signature = Signature(spec.parameters)
 
 
@@ -100,7 +103,11 @@ class Roster:
 
     def serves(self, task: str) -> ServedTask | None:
         """Return the task as some node serves it."""
-        return next((view.tasks[task] for view in self._views.values() if task in view.tasks), None)
+        for view in self._views.values():
+            served = view.tasks.get(task)
+            if served is not None:
+                return served
+        return None
 
     def task_names(self) -> set[str]:
         """Return the names of all tasks that some node serves."""
@@ -114,38 +121,48 @@ class Roster:
             if view.open and task in view.tasks
         )
 
-    def choose(self, task: str, *, not_key: int = 0) -> tuple[NodeView, int] | None:
-        """Choose the node with most room for a task, and how many jobs until another has more.
+    def share(self, task: str, wanted: int, *, not_key: int = 0) -> list[tuple[NodeView, int]]:
+        """Share out `wanted` jobs of a task: the nodes that get some now, and how many each.
 
-        Free slots count first; where none is free, room in the window. Ties are broken at random. `not_key` is
-        passed over while there is another.
+        Each job goes where most slots are free; where none is free any more, where most room is left in the window.
+        Ties are broken at random. `not_key` is passed over while there is another.
         """
-        best: list[NodeView] = []
-        top = second = _NONE
-        for view in self._views.values():
-            served = view.tasks.get(task)
-            if served is None or not view.open or view.room <= 0 or view.key == not_key:
-                continue
-            score = _score(view, is_async=served.spec.is_async)
-            if score > top:
-                second, top, best = top, score, [view]
-            elif score == top:
-                second = score
-                best.append(view)
-            elif score > second:
-                second = score
-        if not best:
-            return self.choose(task) if not_key else None
-        view = best[0] if len(best) == 1 else self._rng.choice(best)
-        if second == _NONE:
-            return view, view.room
-        gap = top[1] - second[1] + 1 if top[0] == second[0] else top[1]
-        return view, max(1, min(view.room, gap))
+        able = [v for v in self._views.values() if v.open and task in v.tasks and v.room > 0 and v.key != not_key]
+        if not able:
+            return self.share(task, wanted) if not_key else []
+        if len(able) == 1:
+            return [(able[0], min(wanted, able[0].room))]
+        self._rng.shuffle(able)
+        rooms = [view.room for view in able]
+        idle = [
+            max(0, min(view.idle(is_async=view.tasks[task].spec.is_async), room))
+            for view, room in zip(able, rooms, strict=True)
+        ]
+        counts = level(idle, wanted)
+        left = wanted - sum(counts)
+        if left:
+            more = level([room - count for room, count in zip(rooms, counts, strict=True)], left)
+            counts = [count + extra for count, extra in zip(counts, more, strict=True)]
+        return [(view, count) for view, count in zip(able, counts, strict=True) if count]
 
 
-_NONE = (-1, 0)
+def level(heights: Sequence[int], amount: int) -> list[int]:
+    """Say how much to take from each of some heaps, `amount` in all, so that the highest left is as low as can be.
 
-
-def _score(view: NodeView, *, is_async: bool) -> tuple[int, int]:
-    idle = min(view.idle(is_async=is_async), view.room)
-    return (1, idle) if idle > 0 else (0, view.room)
+    Where one more must come from some of equal height, the first ones give it.
+    """
+    falling = sorted(heights, reverse=True)
+    top = falling[0]
+    taken = 0
+    for count, lower in enumerate([*falling[1:], 0], 1):
+        layer = count * (top - lower)
+        if taken + layer >= amount:
+            top -= (amount - taken) // count
+            break
+        taken += layer
+        top = lower
+    takes = [max(0, height - top) for height in heights]
+    rest = min(amount, sum(heights)) - sum(takes)
+    for index in [index for index, height in enumerate(heights) if height >= top][:rest]:
+        takes[index] += 1
+    return takes

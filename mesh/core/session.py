@@ -4,18 +4,19 @@ Events in, effects out, a batch a turn. Jobs that no node has room for wait here
 leave as room appears. The bridge of a node uses the same core to send on what it cannot run.
 """
 
-import heapq
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import assert_never
 
-from msgspec import Struct
-
+from mesh.core.deadlines import Deadlines
+from mesh.core.effects import Close, Effect, Joined, Outcome, Parted, Progress, Send, Settle
+from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
 from mesh.core.liveness import Health
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
-from mesh.core.roster import NodeView, Roster
+from mesh.core.roster import NodeView, Roster, ServedTask
+from mesh.core.waiting import Queue, Waiting
 from mesh.errors import (
     BadArguments,
     JobCancelled,
@@ -55,6 +56,9 @@ from mesh.wire.messages import (
     Welcome,
 )
 
+MOST_MS = 2**53
+"""Milliseconds that SUBMIT can say (docs/protocol.md, Items)."""
+
 BEAT_S = 0.5
 """Seconds between two looks at how alive the nodes are."""
 
@@ -63,88 +67,6 @@ STALL_S = 1.0
 
 WELCOME_S = 5.0
 """Seconds for a node to answer the greeting."""
-
-
-class Opening(Struct, frozen=True):
-    """A link to a node is being made; HELLO is on its way."""
-
-    key: int
-
-
-class Heard(Struct, frozen=True):
-    """A node spoke."""
-
-    key: int
-    message: NodeMessage
-
-
-class LinkLost(Struct, frozen=True):
-    """A link is gone; everything that had arrived over it has been heard before."""
-
-    key: int
-    why: str
-
-
-class Submitted(Struct, frozen=True):
-    """The application handed in jobs."""
-
-    records: list[JobRecord]
-
-
-class CancelAsked(Struct, frozen=True):
-    """The application no longer wants a job."""
-
-    record: JobRecord
-
-
-class Tick(Struct, frozen=True):
-    """Time has passed."""
-
-
-class Send(Struct, frozen=True):
-    """Send this over a link."""
-
-    key: int
-    message: ClientMessage
-
-
-class Settle(Struct, frozen=True):
-    """These jobs are over: with an item of the node, or an error of the mesh."""
-
-    outcomes: list[tuple[JobRecord, Result | Failed | MeshError]]
-
-
-class Progress(Struct, frozen=True):
-    """A job's state changed without its end."""
-
-    record: JobRecord
-
-
-class Joined(Struct, frozen=True):
-    """A node greeted back."""
-
-    view: NodeView
-
-
-class Parted(Struct, frozen=True):
-    """A node is no longer one of ours."""
-
-    view: NodeView
-
-
-class Close(Struct, frozen=True):
-    """Close a link. `same_as`: the key of another link to the same node; `refused`: the node wants none."""
-
-    key: int
-    why: str
-    same_as: int = 0
-    refused: bool = False
-
-
-Event = Opening | Heard | LinkLost | Submitted | CancelAsked | Tick
-Effect = Send | Settle | Progress | Joined | Parted | Close
-
-Queue = deque[JobRecord]
 
 
 class Session:
@@ -160,14 +82,14 @@ class Session:
         self._grace = grace
         self._not_node = not_node
         self._opening: dict[int, float] = {}
-        self._pending: dict[int, dict[str, Queue]] = {}
-        self._waiting = 0
+        self._refusal = ""
+        self._waiting = Waiting()
         self._homeless: deque[tuple[float, JobRecord]] = deque()
-        self._deadlines: list[tuple[float, int, JobRecord]] = []
-        self._count = 0
+        self._deadlines = Deadlines()
         self._beat_at: float | None = None
         self._token = 0
-        self._outcomes: list[tuple[JobRecord, Result | Failed | MeshError]] = []
+        self._progressed: list[JobRecord] = []
+        self._outcomes: list[Outcome] = []
         self._talk: dict[int, NodeView] = {}
         self._effects: list[Effect] = []
 
@@ -179,9 +101,13 @@ class Session:
         if self._waiting:
             self._give_out(now)
         for view in self._talk.values():
+            view.liveness.said(now)
             items, view.outbox = view.outbox, []
             self._effects.append(Send(view.key, ClientMessage(view.about.epoch, view.stamp, items)))
         self._talk.clear()
+        if self._progressed:
+            self._effects.append(Progress(self._progressed))
+            self._progressed = []
         if self._outcomes:
             self._effects.append(Settle(self._outcomes))
             self._outcomes = []
@@ -190,18 +116,14 @@ class Session:
 
     def next_wake(self) -> float | None:
         """When to call `handle` with a Tick, if nothing else happens before; None for never."""
-        times = [self._beat_at] if self._beat_at is not None else []
-        if self._deadlines:
-            times.append(self._deadlines[0][0])
-        if self._homeless:
-            times.append(self._homeless[0][0])
-        return min(times, default=None)
+        homeless = self._homeless[0][0] if self._homeless else None
+        times = (self._beat_at, self._deadlines.next(), homeless)
+        return min((time for time in times if time is not None), default=None)
 
     def unfinished(self) -> list[JobRecord]:
         """Return every job that is not over."""
-        queues = [queue for by_task in self._pending.values() for queue in by_task.values()]
-        held = [view.outstanding.values() for view in self.roster]
-        return [record for group in (*queues, *held) for record in group if not record.over]
+        held = [record for view in self.roster for record in view.outstanding.values() if not record.over]
+        return [*self._waiting, *held]
 
     # what happened
 
@@ -217,42 +139,39 @@ class Session:
                 self._opening[event.key] = now + WELCOME_S
                 self._start_beat(now)
             case LinkLost():
-                self._opening.pop(event.key, None)
                 self._part(event.key, f"the connection to its node was lost ({event.why})", now)
             case Tick():
                 pass
             case _ as never:
                 assert_never(never)
 
-    def _submitted(self, records: list[JobRecord], now: float) -> None:
+    def _submitted(self, records: Sequence[JobRecord], now: float) -> None:
+        served: dict[str, ServedTask | None] = {}
         for record in records:
-            if record.over:
-                continue  # cancelled in the turn in which it was submitted
+            task = record.task
+            if task not in served:
+                served[task] = self.roster.serves(task)
+            home = served[task]
+            record.submitted = now
             if record.deadline is not None:
-                self._push_deadline(record)
-            self._wait(record)
-            if self.roster.serves(record.task) is None:
+                self._deadlines.set(record, record.deadline)
+            elif home is not None and home.timeout is not None:
+                self._limit(record, home.timeout)
+            self._waiting.add(record)
+            if home is None:
                 self._homeless.append((now + self._grace, record))
 
-    def _push_deadline(self, record: JobRecord) -> None:
-        assert record.deadline is not None
-        self._count += 1
-        heapq.heappush(self._deadlines, (record.deadline, self._count, record))
+    def _limit(self, record: JobRecord, timeout: float) -> None:
+        """Give a job the time that its task has where the caller does not say."""
+        record.timeout = timeout
+        self._deadlines.set(record, record.submitted + timeout)
 
-    def _wait(self, record: JobRecord, *, front: bool = False) -> None:
-        by_task = self._pending.get(record.priority)
-        if by_task is None:
-            by_task = self._pending[record.priority] = {}
-            self._pending = dict(sorted(self._pending.items(), reverse=True))
-        queue = by_task.get(record.task)
-        if queue is None:
-            queue = by_task[record.task] = deque()
-        if front:
-            queue.appendleft(record)
-        else:
-            queue.append(record)
-        record.state = PENDING
-        self._waiting += 1
+    def _lose_home(self, tasks: Iterable[str], now: float) -> None:
+        """Nodes have stopped serving these tasks: what waits for one that nobody serves now has the grace."""
+        lost = {task for task in tasks if self.roster.serves(task) is None}
+        for _, task, queue in self._waiting.queues():
+            if task in lost:
+                self._homeless.extend((now + self._grace, record) for record in queue)
 
     def _heard(self, key: int, message: NodeMessage, now: float) -> None:
         view = self.roster.get(key)
@@ -271,10 +190,12 @@ class Session:
     ) -> NodeView | None:
         match item:
             case Welcome():
-                return self._welcomed(key, item, message, now)
+                return self._welcomed(key, view, item, message, now)
             case Refuse():
-                self._opening.pop(key, None)
+                self._refusal = item.text
+                self._part(key, "its node refused", now)
                 self._effects.append(Close(key, item.text, refused=True))
+                return None
             case Bye():
                 self._part(key, "its node said goodbye", now)
                 self._effects.append(Close(key, "it said goodbye"))
@@ -293,13 +214,16 @@ class Session:
                 assert_never(never)
         return view
 
-    def _welcomed(self, key: int, item: Welcome, message: NodeMessage, now: float) -> NodeView | None:
-        self._opening.pop(key, None)
+    def _welcomed(
+        self, key: int, view: NodeView | None, item: Welcome, message: NodeMessage, now: float
+    ) -> NodeView | None:
+        if self._opening.pop(key, None) is None:
+            return view  # it greets once, and not over a link that is being closed
         if item.about.node == self._not_node:
             self._effects.append(Close(key, "this leads to ourselves", same_as=key))
             return None
         other = self.roster.by_id(item.about.node)
-        if other is not None and other.key != key:
+        if other is not None:
             if other.about.epoch == item.about.epoch:
                 self._effects.append(Close(key, "another link leads to the same node", same_as=other.key))
                 return None
@@ -310,6 +234,12 @@ class Session:
         self.roster.add(view)
         self.met_any = True
         self._effects.append(Joined(view))
+        for _, task, queue in self._waiting.queues():
+            served = view.tasks.get(task)
+            if served is not None and served.timeout is not None:
+                for record in queue:
+                    if record.deadline is None and not record.over:
+                        self._limit(record, served.timeout)
         return view
 
     def _ended(self, view: NodeView, item: Result | Failed | Reject | Lost, now: float) -> None:
@@ -343,7 +273,6 @@ class Session:
                 return
             case r if r == UNKNOWN_TASK:
                 view.tasks.pop(record.task, None)
-                self._homeless.append((now + self._grace, record))
             case r if r in (DRAINING, EPOCH):
                 view.draining = True
             case _:
@@ -354,7 +283,10 @@ class Session:
             self._settle(record, JobCancelled("cancelled before it started"))
         else:
             record.refused_by = view.key
-            self._wait(record, front=True)
+            record.state = PENDING
+            self._waiting.add(record, front=True)
+        if item.reason == UNKNOWN_TASK:
+            self._lose_home([record.task], now)
 
     def _progress(self, view: NodeView, item: Accepted | Started) -> None:
         state = STARTED if type(item) is Started else ACCEPTED
@@ -362,7 +294,7 @@ class Session:
             record = view.outstanding.get(job_id)
             if record is not None and not record.over and record.state != STARTED:
                 record.state = state
-                self._effects.append(Progress(record))
+                self._progressed.append(record)
 
     def _cancel(self, record: JobRecord) -> None:
         if record.over or record.cancelled:
@@ -376,6 +308,7 @@ class Session:
 
     def _part(self, key: int, why: str, now: float) -> None:
         """A node is gone. What it held counts as started: it was handed over and not rejected."""
+        self._opening.pop(key, None)
         view = self.roster.remove(key)
         if view is None:
             return
@@ -383,21 +316,19 @@ class Session:
         for record in view.outstanding.values():
             if not record.over:
                 self._settle(record, JobLost(f"the job's end is not known: {why}"))
-        for by_task in self._pending.values():
-            for task, queue in by_task.items():
-                if task in view.tasks and self.roster.serves(task) is None:
-                    self._homeless.extend((now + self._grace, record) for record in queue)
+        self._lose_home(view.tasks, now)
         self._effects.append(Parted(view))
 
     def _drop(self, record: JobRecord, error: MeshError) -> None:
-        """End a job that waits here; its place in the queue is passed over when its turn comes."""
-        if record.state == PENDING:
-            self._waiting -= 1
+        """End a job that waits here."""
         self._settle(record, error)
+        self._waiting.ended()
 
     def _settle(self, record: JobRecord, outcome: Result | Failed | MeshError) -> None:
         record.over = True
         record.state = DONE
+        if record.alarm is not None:
+            self._deadlines.clear(record)
         self._outcomes.append((record, outcome))
 
     def _say(self, view: NodeView, *items: Cancel | Ping) -> None:
@@ -407,48 +338,33 @@ class Session:
     # giving jobs to nodes
 
     def _give_out(self, now: float) -> None:
-        for by_task in self._pending.values():
-            for task in list(by_task):
-                queue = by_task[task]
-                while queue and self._give_some(task, queue, now):
-                    pass
-                if not queue:
-                    del by_task[task]
+        for priority, task, queue in self._waiting.queues():
+            gave = False
+            while self._give_some(task, queue, now):
+                gave = True
+            if gave or not queue:
+                self._waiting.served(priority, task)
 
     def _give_some(self, task: str, queue: Queue, now: float) -> bool:
-        """Give a task's next jobs to the node with most room; False if there is none."""
-        while queue and queue[0].over:
-            queue.popleft()
-        if not queue:
+        """Share a task's next jobs out among the nodes that have room; False if there is none."""
+        first = self._waiting.first(queue)
+        if first is None:
             return False
-        choice = self.roster.choose(task, not_key=queue[0].refused_by)
-        if choice is None:
-            self._bounce(queue)
-            return False
-        view, count = choice
-        if queue[0].refused_by:
-            count = 1
-        while queue and count > 0:
-            record = queue.popleft()
-            if record.over:
-                continue
-            self._waiting -= 1
-            count -= self._give(view, record, now)
-        return True
-
-    def _bounce(self, queue: Queue) -> None:
-        """Hand back at once what does not want to wait."""
-        if queue[0].bounce:
-            for record in queue:
-                if not record.over:
-                    self._drop(record, MeshBusy("no node has room"))
-            queue.clear()
+        wanted = 1 if first.refused_by else len(queue)
+        shares = self.roster.share(task, wanted, not_key=first.refused_by)
+        if not shares and first.bounce:
+            while (record := self._waiting.take(queue)) is not None:
+                self._settle(record, MeshBusy("no node has room"))
+        for view, count in shares:
+            left = count
+            while left and (record := self._waiting.take(queue)) is not None:
+                left -= self._give(view, record, now)
+        return bool(shares)
 
     def _give(self, view: NodeView, record: JobRecord, now: float) -> int:
         """Send one job to a node, unless it is plain here that it cannot run; return how many were sent."""
-        served = view.tasks[record.task]
         if record.shape is not None:
-            wrong = served.signature.misfit(*record.shape)
+            wrong = view.tasks[record.task].signature.misfit(*record.shape)
             record.shape = None
             if wrong:
                 self._settle(record, BadArguments(f"{record.task} {wrong}"))
@@ -457,11 +373,9 @@ class Session:
             text = f"{len(record.body)} bytes of arguments, and node {view.about.name} takes {view.about.max_body}"
             self._settle(record, PayloadTooLarge(f"{text} (its --max-message)"))
             return 0
-        if record.timeout is None and served.spec.timeout is not None:
-            record.timeout = served.spec.timeout
-            record.deadline = record.submitted + record.timeout
-            self._push_deadline(record)
-        remaining = None if record.deadline is None else max(0, int((record.deadline - now) * 1000))
+        remaining = None
+        if record.deadline is not None:
+            remaining = min(max(0, int((record.deadline - now) * 1000)), MOST_MS)
         options = None
         if record.priority != 5 or record.forwarded:
             options = Options(priority=record.priority, forwarded=record.forwarded)
@@ -477,10 +391,8 @@ class Session:
     # time
 
     def _act_on_time(self, now: float) -> None:
-        while self._deadlines and self._deadlines[0][0] <= now:
-            record = heapq.heappop(self._deadlines)[2]
-            if not record.over:
-                self._expire(record)
+        for record in self._deadlines.due(now):
+            self._expire(record)
         while self._homeless and self._homeless[0][0] <= now:
             self._judge_homeless(self._homeless.popleft()[1])
         if self._beat_at is not None and now >= self._beat_at:
@@ -492,8 +404,8 @@ class Session:
             self._drop(record, JobTimeout(f"{seconds} passed before any node had room", started=False))
             return
         view = self.roster.get(record.link)
-        if view is not None:
-            self._say(view, Cancel(record.id))
+        assert view is not None  # its end would have been the job's
+        self._say(view, Cancel(record.id))
         self._settle(record, JobTimeout(f"no outcome within {seconds}; it may have run", started=True))
 
     def _judge_homeless(self, record: JobRecord) -> None:
@@ -506,26 +418,28 @@ class Session:
             hint = f"did you mean {' or '.join(near)}?" if near else f"served are {_listed(names)}"
             self._drop(record, UnknownTask(f"no node serves {record.task!r}; {hint}"))
         elif not self.met_any or record.deadline is None:
-            self._drop(
-                record,
-                NoNodes(
-                    f"no node of this mesh was found within {self._grace:g} s: is one running (meshnode), in the same "
-                    "mesh (--mesh), within reach of mDNS or named as a seed?"
-                ),
-            )
+            self._drop(record, NoNodes(self._no_nodes()))
+
+    def _no_nodes(self) -> str:
+        refusal = f" One refused: {self._refusal}." if self._refusal else ""
+        return (
+            f"no node of this mesh was found within {self._grace:g} s: is one running (meshnode), in the same mesh "
+            f"(--mesh), within reach of mDNS or named as a seed?{refusal}"
+        )
 
     def _start_beat(self, now: float) -> None:
         if self._beat_at is None:
             self._beat_at = now + BEAT_S
 
     def _beat(self, now: float, *, late: float) -> None:
+        late = late if late > STALL_S else 0.0
         for key, until in list(self._opening.items()):
-            if now >= until + (late if late > STALL_S else 0.0):
+            self._opening[key] = until + late
+            if now >= until + late:
                 del self._opening[key]
                 self._effects.append(Close(key, f"no answer to the greeting within {WELCOME_S:g} s"))
         for view in list(self.roster):
-            if late > STALL_S:
-                view.liveness.excuse(late)
+            view.liveness.excuse(late, now)
             view.health = view.liveness.health(now)
             if view.health is Health.DEAD:
                 self._part(view.key, "its node has been silent for 6 s", now)

@@ -1,35 +1,244 @@
-"""The listener for plain sockets, which speak the Text protocol. Shell: `docs/text-protocol.md`."""
+"""The listener for plain sockets, which speak the Text protocol. Shell: `docs/text-protocol.md`.
 
+Owns the listening socket, and knows the connections by the owners of their jobs.
+"""
+
+import asyncio
+import errno
+import itertools
+import logging
+import os
+import resource
+import socket
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
+from mesh.errors import ConfigError
 from mesh.wire.messages import NodeItem
-from meshnode.config import Settings
+from meshnode.config import DEFAULT_BRIDGE_PORT, Settings, parse_address
+from meshnode.connection import Connection
+from meshnode.core.conversation import UNREAD_S, Conversation, Limits
 from meshnode.core.events import Event
 from meshnode.core.held import Owner
-from meshnode.core.scheduler import Scheduler
+from meshnode.core.request import Catalogue
+from meshnode.front import PortTakenError
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+"""Connections that the kernel keeps until they are accepted; it may allow fewer (net.core.somaxconn)."""
+
+KEEPALIVE_IDLE_S = 55
+"""Seconds of silence before the kernel looks whether a caller is still there, as in the original."""
+
+RECEIVE_BYTES = 1 << 20
+"""Bytes that the kernel here takes from one caller before they are read, if net.core.rmem_max allows: what it has
+taken is not lost by a caller's close. Linux begins with 128 KiB, which 100 lines of 1 KiB fill."""
+
+MOST_CONNECTIONS = 16_384
+MOST_OF_ONE_ADDRESS = 8192
+"""Connections at once; never more than three quarters of the descriptors that this process may open."""
+
+HELD_BYTES = 256 << 20
+"""Bytes of input that all connections may hold together. Beyond it each may hold `CROWDED_BYTES`."""
+
+_CLOSE_S = 1.0
+_WARN_EVERY_S = 60.0
 
 
 class Bridge:
-    """Accepts plain sockets, and answers every line of theirs with one line."""
+    """Accepts plain sockets, and answers every line of theirs with one line.
+
+    `post` has an event taken in the scheduler's next turn; `new_key` gives each owner its key. `unread` is
+    for how many seconds replies may wait for a caller that does not read.
+    """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        scheduler: Scheduler,
+        scheduler: Catalogue,
         post: Callable[[Event], None],
         new_key: Callable[[], int],
+        unread: float = UNREAD_S,
     ) -> None:
+        assert settings.bridge is not None
         self.address = ""
+        self.connections = 0
+        self.requests = 0
+        self.closed_unread = 0
+        self.refused = 0
+        self.rescued = 0
+        self.draining = False
+        self._settings = settings
+        self._catalogue = scheduler
+        self._post = post
+        self._new_key = new_key
+        self.unread = unread
+        self._limits = Limits(line=settings.bridge_max_line, unread=unread, idle=settings.bridge_idle)
+        self._prefix = os.urandom(8)
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._by_owner: dict[int, Connection] = {}
+        self._open: set[Connection] = set()
+        self._of_address: Counter[str] = Counter()
+        self._none_open = asyncio.Event()
+        self._held = 0
+        self._most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
+        self._warned_at = -_WARN_EVERY_S
 
     async def listen(self) -> None:
-        """Begin to accept."""
+        """Begin to accept. Raises PortTakenError where the port that was asked for is in use, and ConfigError."""
+        assert self._settings.bridge is not None
+        host, port = parse_address(self._settings.bridge, what="--bridge")
+        try:
+            listener = _bind(host, port)
+        except PortTakenError:
+            if not self._settings.bridge_is_default:
+                raise
+            listener = _bind(host, 0)
+            taken = f"port {DEFAULT_BRIDGE_PORT} is taken (by another node?)"
+            log.info("%s: plain sockets find this node at %s instead", taken, _shown(listener))
+        self.address = _shown(listener)
+        self._server = await self._loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
 
     def reply(self, owner: Owner, items: list[NodeItem]) -> None:
-        """Tell the connection behind an owner these items."""
+        """Tell the connection behind an owner these items; it may have ended meanwhile."""
+        connection = self._by_owner.get(owner.key)
+        if connection is not None:
+            connection.reply(items)
 
     def drain(self) -> None:
-        """From now on `$ping` says MeshBusy; connections that are owed nothing are closed."""
+        """Tell the scheduler of all that was read. From now on `$ping` says MeshBusy, and who is owed nothing goes."""
+        self.draining = True
+        for connection in list(self._by_owner.values()):
+            connection.drain()
 
     async def close(self) -> None:
-        """Stop listening and close all connections."""
+        """Stop listening, answer whatever is owed, and close all connections."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._by_owner.values()):
+            connection.shut()
+        for force in (False, True):
+            for connection in list(self._open):
+                connection.close(force=force)
+            if self._open:
+                self._none_open.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._none_open.wait(), _CLOSE_S)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    # for connections
+
+    def _connection(self) -> Connection:
+        keys = self._new_key(), self._new_key()
+        conversation = Conversation(
+            self._catalogue,
+            keys,
+            new_id=self._new_id,
+            limits=self._limits,
+            draining=self.draining,
+            now=self._loop.time(),
+        )
+        return Connection(self, conversation, keys)
+
+    def _new_id(self) -> bytes:
+        return self._prefix + next(self._numbers).to_bytes(8, "big")
+
+    def opened(self, connection: Connection) -> str | None:
+        """Count a connection in; return why there is no room for it, if so."""
+        self.connections += 1
+        self._open.add(connection)
+        for key in connection.keys:
+            self._by_owner[key] = connection
+        self._of_address[connection.address] += 1
+        if len(self._open) > self._most:
+            why = f"{self._most} connections are open"
+        elif self._of_address[connection.address] > MOST_OF_ONE_ADDRESS:
+            why = f"{MOST_OF_ONE_ADDRESS} connections from {connection.address} are open"
+        else:
+            return None
+        self.refused += 1
+        self._warn("plain sockets are turned away: %s", why)
+        return why
+
+    def closed(self, connection: Connection) -> None:
+        """Count a connection out. What it asked for may still run."""
+        self._open.discard(connection)
+        self._of_address[connection.address] -= 1
+        if not self._of_address[connection.address]:
+            del self._of_address[connection.address]
+        if not self._open:
+            self._none_open.set()
+
+    def finished(self, connection: Connection) -> None:
+        """Forget a connection: nothing of it is left."""
+        for key in connection.keys:
+            self._by_owner.pop(key, None)
+
+    def post(self, event: Event) -> None:
+        """Tell the scheduler."""
+        self._post(event)
+
+    def weigh(self, more: int) -> None:
+        """Count bytes that wait, or fewer of them."""
+        self._held += more
+
+    @property
+    def crowded(self) -> bool:
+        """Do all connections together hold too much?"""
+        return self._held > HELD_BYTES
+
+    def gave_up(self, connection: Connection, unsent: int) -> None:
+        """Count a connection that is closed since its caller does not read, and say so."""
+        self.closed_unread += 1
+        log.warning(
+            "a plain socket of %s does not read its replies: it is closed, with %d bytes unsent",
+            connection.address,
+            unsent,
+        )
+
+    def _warn(self, text: str, *details: object) -> None:
+        """Log what may come in floods once in a while."""
+        now = self._loop.time()
+        if now - self._warned_at >= _WARN_EVERY_S:
+            self._warned_at = now
+            log.warning(text, *details)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind a listening socket; the sockets it accepts inherit its options. Raises PortTakenError or ConfigError."""
+    plain = "0.0.0.0" if host == "*" else host  # noqa: S104  # asked for in so many words
+    try:
+        found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"--bridge {host}:{port}: {error.strerror}") from None
+    try:
+        for level, option, value in (
+            (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES),
+            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        ):
+            listener.setsockopt(level, option, value)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortTakenError(f"--bridge {host}:{port} is in use") from None
+        raise ConfigError(f"cannot bind --bridge {host}:{port}: {error.strerror}") from None
+    return listener
+
+
+def _shown(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -49,7 +49,7 @@ class GroupedCommand(click.Command):
         records = {
             parameter.name: record
             for parameter in self.get_params(ctx)
-            if (record := parameter.get_help_record(ctx)) is not None
+            if isinstance(parameter, click.Option) and (record := parameter.get_help_record(ctx)) is not None
         }
         for title, names in GROUPS.items():
             with formatter.section(title):
@@ -65,11 +65,20 @@ def _checked(check: Callable[[str], Any]) -> Callable[[click.Context, click.Para
         try:
             if isinstance(value, tuple):
                 return tuple(check(one) for one in value)
-            return value if value is None or value == "" else check(value)
+            return None if value is None else check(value)
         except ConfigError as error:
             raise click.BadParameter(str(error), param=parameter) from None
 
     return callback
+
+
+def _seed(text: str) -> str:
+    from meshdiscovery.seeds import SeedError, parse_seed
+
+    try:
+        return str(parse_seed(text))
+    except SeedError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _address(text: str) -> str:
@@ -82,11 +91,15 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     path = cfg.find_file(value)
     if path is None:
         return None
-    known = {parameter.name or "" for parameter in ctx.command.params} - {"config", "version", "targets", "no_bridge"}
+    known = {parameter.name or "" for parameter in ctx.command.params} - {"config", "version", "targets"}
     try:
-        ctx.default_map = cfg.read_file(path, known)
+        settings = cfg.read_file(path, known)
     except ConfigError as error:
         raise click.UsageError(str(error), ctx) from None
+    several = {parameter.name for parameter in ctx.command.params if getattr(parameter, "multiple", False)}
+    ctx.default_map = {
+        name: [value] if name in several and isinstance(value, str) else value for name, value in settings.items()
+    }
     return str(path)
 
 
@@ -132,12 +145,18 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "-n",
     "--name",
-    default="",
+    default=None,
     callback=_checked(cfg.parse_name),
     show_default="host and part of the id",
     help="This node's name; only one node of a name runs on a host.",
 )
-@click.option("--seed", multiple=True, metavar="HOST:PORT", help="Another node, where mDNS does not reach.")
+@click.option(
+    "--seed",
+    multiple=True,
+    callback=_checked(_seed),
+    metavar="HOST:PORT",
+    help="Another node, where mDNS does not reach.",
+)
 @click.option("--mdns/--no-mdns", default=True, help="Announce this node, and look for others, by mDNS.")
 @click.option(
     "--max-message",
@@ -204,7 +223,7 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
     verb = targets[0] if targets and targets[0] in ("config", "check") else None
     settings = _settings(targets[1:] if verb else targets, options)
     if verb == "config":
-        return _show_config(ctx)
+        return _show_config(ctx, settings)
     if verb == "check":
         return _check(settings)
     return _serve(settings)
@@ -232,7 +251,7 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         bind_is_default=bind is None,
         advertise=options["advertise"],
         mesh=options["mesh"],
-        name=options["name"],
+        name=options["name"] or "",
         seeds=options["seed"],
         mdns=options["mdns"],
         max_message=options["max_message"],
@@ -290,23 +309,28 @@ def _run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
         return runner.run(main())
 
 
-def _show_config(ctx: click.Context) -> int:
-    """Print each value and where it comes from."""
-    sources = {
-        ParameterSource.COMMANDLINE: "flag",
-        ParameterSource.ENVIRONMENT: "environment",
-        ParameterSource.DEFAULT_MAP: str(ctx.params["config"]),
-        ParameterSource.DEFAULT: "default",
-    }
+def _show_config(ctx: click.Context, settings: cfg.Settings) -> int:
+    """Print each value as the node would use it, and where it comes from."""
     for parameter in ctx.command.params:
         name = parameter.name or ""
         if name in ("targets", "version", "config"):
             continue
-        source = ctx.get_parameter_source(name)
-        shown = ctx.params[name]
-        shown = list(shown) if isinstance(shown, tuple) else shown
-        click.echo(f"{name:16} {json.dumps(shown):32} {sources.get(source, 'default') if source else 'default'}")
+        used = {"name": settings.shown_name, "seed": settings.seeds}.get(name)
+        shown = json.dumps(getattr(settings, name, ctx.params[name]) if used is None else used)
+        click.echo(f"{name.replace('_', '-'):16} {shown:32} {_source(ctx, name)}")
     return ExitCode.CLEAN
+
+
+def _source(ctx: click.Context, name: str) -> str:
+    match ctx.get_parameter_source(name):
+        case ParameterSource.COMMANDLINE:
+            return "flag"
+        case ParameterSource.ENVIRONMENT:
+            return f"MESHNODE_{name.upper()}"
+        case ParameterSource.DEFAULT_MAP:
+            return str(ctx.params["config"])
+        case _:
+            return "default"
 
 
 def _check(settings: cfg.Settings) -> int:

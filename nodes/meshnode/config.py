@@ -24,6 +24,7 @@ _SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 BUILTIN = "meshnode.worker.builtin"
 """The module of the tasks that a node serves when it is given none."""
 
+_PORT = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -85,7 +86,7 @@ def parse_address(text: str, *, what: str) -> tuple[str, int]:
         host = host[1:-1]
     elif ":" in host:
         raise ConfigError(f"{what} {text!r}: write an IPv6 address in brackets, [::1]:{DEFAULT_PORT}")
-    if not port.isdigit() or int(port) > 65535:
+    if not _PORT.fullmatch(port) or int(port) > 65535:
         raise ConfigError(f"{what} {text!r}: the part behind the last colon must be a port, 0 to 65535")
     return host or "127.0.0.1", int(port)
 
@@ -122,13 +123,21 @@ def read_file(path: Path, known: set[str]) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
-    settings = {key.replace("-", "_"): value for key, value in content.items()}
-    for key in settings:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
-            raise ConfigError(f"{path} sets {key!r}, which is no setting{hint}")
-    return settings
+    return dict(_setting(path, written, value, known) for written, value in content.items())
+
+
+def _setting(path: Path, written: str, value: Any, known: set[str]) -> tuple[str, Any]:
+    """Return a setting under its flag's name: `no-mdns = true` is `mdns = false`."""
+    key = written.replace("-", "_")
+    if key in known:
+        return key, value
+    opposite = key.removeprefix("no_")
+    if opposite in known and opposite != key and type(value) is bool:
+        return opposite, not value
+    near = get_close_matches(key, known, n=1)
+    names = sorted(name.replace("_", "-") for name in known)
+    hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else f"; known are {', '.join(names)}"
+    raise ConfigError(f"{path} sets {written!r}, which is no setting{hint}")
 
 
 def runtime_folder() -> Path:

@@ -100,7 +100,7 @@ class Node:
         endpoint = self._bind_front()
         tasks = await self._supervisor.load()
         settings = self.settings
-        if settings.bridge is not None:
+        if settings.bridge is not None and (settings.mdns or settings.seeds):
             self._forwarder = Forwarder(settings, post=self.post)
         scheduler = self._scheduler = Scheduler(
             tasks,
@@ -164,9 +164,10 @@ class Node:
     def _say_ready(self, tasks: Sequence[TaskSpec], endpoint: str) -> None:
         settings = self.settings
         names = ", ".join(task.name for task in tasks[:8]) + (" …" if len(tasks) > 8 else "")
+        count = "1 task" if len(tasks) == 1 else f"{len(tasks)} tasks"
         log.info(
-            "node %s is ready after %.2f s: mesh %s, %d workers, %d tasks (%s)",
-            settings.shown_name, time.monotonic() - self._began, settings.mesh, settings.workers, len(tasks), names,
+            "node %s is ready after %.2f s: mesh %s, %d workers, %s (%s)",
+            settings.shown_name, time.monotonic() - self._began, settings.mesh, settings.workers, count, names,
         )  # fmt: skip
         here = "this host only; --insecure opens it to the network, unencrypted" if not settings.insecure else "network"
         log.info("clients: %s (%s)", endpoint, here)

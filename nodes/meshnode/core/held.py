@@ -9,20 +9,30 @@ from meshnode.core.runtime import RunTime
 
 FOREVER = float("inf")
 
+KINDS = 3
+WHOLE, COROUTINE, ELSEWHERE = range(KINDS)
+"""What a task's jobs wait for: a whole worker, a place for a coroutine in one, another node."""
+
+ALL_KINDS = (1 << KINDS) - 1
+
 
 class TaskEntry:
-    """One task of the node's catalogue: its description, its index for workers, its run times."""
+    """One task of the node's catalogue: its description, its index for workers, what runs it, its run times."""
 
-    __slots__ = ("index", "runtime", "spec")
+    __slots__ = ("index", "kind", "runtime", "spec")
 
-    def __init__(self, spec: TaskSpec, index: int) -> None:
+    def __init__(self, spec: TaskSpec, index: int, kind: int = WHOLE) -> None:
         self.spec = spec
         self.index = index
+        self.kind = kind
         self.runtime = RunTime()
 
 
 class Held(Struct, gc=False, eq=False):
-    """One job between its SUBMIT and its end. `seq` is 0 while it waits in the backlog."""
+    """One job between its SUBMIT and its end. `seq` is 0 while it waits in the backlog.
+
+    `alarmed`: an alarm is set for the end of its time. `told`: its owner has heard that it is held.
+    """
 
     submit: Submit
     entry: TaskEntry
@@ -34,6 +44,7 @@ class Held(Struct, gc=False, eq=False):
     over: bool = False
     unwanted: bool = False
     forwarded: bool = False
+    alarmed: bool = False
     told: bool = False
 
 
@@ -43,7 +54,8 @@ class Owner:
     `most`: how many of its jobs run at once; with 1 it is `ordered`: they run strictly one after another.
     `windowed`: it is told a window and keeps to it.
     `limit` bounds that window after a job had to be refused; it opens again by one with each word.
-    `ringed` has a bit set for each priority in whose ring the owner takes turns.
+    `queues`: its waiting jobs by lane, which is priority * KINDS + kind; those of an ordered owner lie together, at
+    the first kind. `ringed` has a bit set for each lane in whose ring the owner takes turns.
     """
 
     __slots__ = (

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from meshnode.core.held import Held, TaskEntry
+from meshnode.core.held import COROUTINE, WHOLE, Held, TaskEntry
 from meshnode.core.runtime import BUDGET_S
 
 MOST = 256
@@ -68,14 +68,14 @@ class Pool:
 
     def pick(self, entry: TaskEntry, wanted: int) -> tuple[Worker, int] | None:
         """Choose a worker for up to `wanted` jobs of a task: the worker, and how many it has room for."""
-        if entry.spec.is_async and self.concurrency > 1:
+        if entry.kind == COROUTINE:
             return self._pick_coroutines(wanted)
         if not entry.runtime.short:
             return (self._idle[-1], 1) if self._idle else None
         if len(self._shared) < self.cores and self._idle:
             share = -(-wanted // (self.cores - len(self._shared)))
             return self._idle[-1], min(self.room(self._idle[-1], entry), share)
-        best = min(self._shared, key=_load, default=None)
+        best = min(self._shared, key=_fullness, default=None)
         if best is not None and (room := self.room(best, entry)) > 0:
             return best, min(room, wanted)
         if self._idle:
@@ -84,7 +84,7 @@ class Pool:
 
     def room(self, worker: Worker, entry: TaskEntry) -> int:
         """How many more short jobs of a task a worker's socket may hold."""
-        if worker.stuck or worker.coroutines:
+        if worker.stuck or worker.coroutines or entry.kind != WHOLE:
             return 0
         cost = max(entry.runtime.cost, BUDGET_S / MOST)
         return min(int((BUDGET_S - worker.load) / cost), MOST - len(worker.outstanding))
@@ -103,7 +103,7 @@ class Pool:
         if not worker.outstanding:
             self._idle.pop()
             self._shared.append(worker)
-            worker.coroutines = held.entry.spec.is_async and self.concurrency > 1
+            worker.coroutines = held.entry.kind == COROUTINE
         worker.last += 1
         held.seq = worker.last
         held.worker = worker.key
@@ -132,8 +132,8 @@ class Pool:
         return worker.coroutines or next(iter(worker.outstanding), 0) == held.seq
 
 
-def _load(worker: Worker) -> float:
-    return worker.load
+def _fullness(worker: Worker) -> float:
+    return BUDGET_S if worker.stuck or worker.coroutines else worker.load
 
 
 def _count(worker: Worker) -> int:

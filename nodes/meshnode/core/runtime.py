@@ -4,39 +4,47 @@ BUDGET_S = 300e-6
 """Seconds of expected work that may lie in one worker's socket (measured: with jobs enough for 300 µs a
 no-op reaches 0.97 of what any depth reaches, and 10 ms jobs behave as with one at a time)."""
 
-_UP = 0.5
-_DOWN = 0.01
+_UP = 2.0
+_DOWN = 0.9965
+"""Factors for a job above and below the high estimate: they balance where one job in 200 is above it."""
+
+_WEIGHT = 1 / 64
+_LEAST_S = 1e-6
 
 
 class RunTime:
-    """A high estimate of one task's run time in seconds.
+    """How long one task's jobs run, in seconds; None while none has ended.
 
-    It rises fast and falls slowly, which holds it near the 98th percentile: a task of whose jobs one in a
-    hundred is slow counts as slow, so that nothing waits behind such a job. Per task, not per worker: a
-    mixed load would blur it (measured).
+    `high` says whether a job may wait behind another at all: it climbs to what one job in 200 exceeds, by a
+    factor and not to the sample, since a worker that the kernel set aside for a moment is not a slow task.
+    `mean` says how many make up the budget. Per task, not per worker: a mixed load would blur it (measured).
     """
 
-    __slots__ = ("estimate",)
+    __slots__ = ("high", "mean")
 
     def __init__(self) -> None:
-        self.estimate: float | None = None
+        self.high: float | None = None
+        self.mean: float | None = None
 
-    def observe(self, seconds: float) -> None:
-        """Take one job's run time into account."""
-        known = self.estimate
-        if known is None:
-            self.estimate = seconds
+    def observe(self, count: int, total: float, longest: float) -> None:
+        """Take jobs into account that ended together: how many, their run times' sum and the longest."""
+        longest = max(longest, _LEAST_S)
+        if self.high is None or self.mean is None:
+            self.high, self.mean = longest, max(total / count, _LEAST_S)
+            return
+        if longest > self.high:
+            self.high = min(longest, self.high * _UP)
         else:
-            self.estimate = known + (seconds - known) * (_UP if seconds > known else _DOWN)
+            self.high = max(self.high * _DOWN**count, _LEAST_S)
+        latest = min(total / count, self.high)
+        self.mean = max(self.mean + (latest - self.mean) * min(1.0, count * _WEIGHT), _LEAST_S)
 
     @property
     def cost(self) -> float:
-        """Seconds of a worker's budget that one job takes; all of it while nothing is known."""
-        known = self.estimate
-        return BUDGET_S if known is None or known > BUDGET_S else known
+        """Seconds of a worker's budget that one job takes; all of it unless its task is known to be short."""
+        return self.mean if self.short and self.mean is not None else BUDGET_S
 
     @property
     def short(self) -> bool:
         """Are its jobs short enough for two to lie in one worker's socket?"""
-        known = self.estimate
-        return known is not None and known <= BUDGET_S / 2
+        return self.high is not None and self.high <= BUDGET_S / 2

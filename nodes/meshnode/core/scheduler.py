@@ -1,13 +1,16 @@
 """Which job goes where: the heart of the node. Pure: `docs/architecture.md`, The scheduler.
 
 Events come in batches, effects go out in batches: one turn of the node's loop is one `handle`. Owners
-with waiting jobs take turns (a ring for each priority); a job goes to a worker that the pool chooses; a
-job in the socket of a worker that drags on is taken back and given to another.
+with waiting jobs take turns, in a ring for each *lane*: a priority, and what its jobs wait for (a whole
+worker, a place for a coroutine, another node), so that none waits behind one that waits for something
+else. A job goes to a worker that the pool chooses; a job in the socket of a worker that drags on is taken
+back and given to another.
 """
 
 import heapq
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol, assert_never
 
 from mesh.wire.messages import (
@@ -46,7 +49,17 @@ from meshnode.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from meshnode.core.held import FOREVER, Held, Owner, TaskEntry
+from meshnode.core.held import (
+    ALL_KINDS,
+    COROUTINE,
+    ELSEWHERE,
+    FOREVER,
+    KINDS,
+    WHOLE,
+    Held,
+    Owner,
+    TaskEntry,
+)
 from meshnode.core.orders import RETURNED, Order, Outcome
 from meshnode.core.pool import MOST, Pool, Worker
 from meshnode.core.window import AHEAD_S, Pace, window
@@ -58,7 +71,13 @@ NEWS_S = 0.005
 """Seconds after which an owner is told that a job is held or runs, if it has not ended by then."""
 
 LOOK = 32
-"""Owners whose next job finds no worker that one turn looks at, so that a turn stays short."""
+"""Owners whose next job finds no worker that one turn looks at in each lane, so that a turn stays short."""
+
+NEWS_IDS = 200
+"""Ids in one ACCEPTED or STARTED at most: an item is no larger than 4 KiB (docs/protocol.md, Items)."""
+
+_LITTER = 64
+"""Entries of jobs that are over which a queue may hold before it is swept, however short it is."""
 
 _DEFAULTS = Options()
 
@@ -102,7 +121,10 @@ class Scheduler:
         backlog: int = 100_000,
         elsewhere: Elsewhere | None = None,
     ) -> None:
-        self.tasks = {spec.name: TaskEntry(spec, index) for index, spec in enumerate(tasks)}
+        shared = COROUTINE if concurrency > 1 else WHOLE
+        self.tasks = {
+            spec.name: TaskEntry(spec, index, shared if spec.is_async else WHOLE) for index, spec in enumerate(tasks)
+        }
         self.pool = Pool(concurrency=concurrency, cores=max(1, min(cores, slots)))
         self.held = 0
         self.draining = False
@@ -112,13 +134,18 @@ class Scheduler:
         self._elsewhere = elsewhere or Nowhere()
         self._pace = Pace()
         self._active: dict[int, Owner] = {}
-        self._rings: dict[int, deque[Owner]] = {priority: deque() for priority in range(9, -1, -1)}
+        self._rings: dict[int, deque[Owner]] = {}
+        self._lanes: tuple[list[int], list[int]] = ([], [])
+        self._flip = False
+        self._ringed = False
         self._queued = 0
+        self._queued_bridge = 0
         self._dragging: deque[tuple[float, Worker, int]] = deque()
         self._news: deque[tuple[float, list[Held]]] = deque()
         self._sent_on: dict[str, int] = {}
         self._expiring: list[tuple[float, int, Held]] = []
-        self._expiring_count = 0
+        self._alarms = 0
+        self._alarms_over = 0
         self._full: dict[int, Owner] = {}
         self._full_at = FOREVER
         self._loosened = False
@@ -132,8 +159,10 @@ class Scheduler:
         self._act_on_time(now)
         if self._queued:
             self._assign(now)
-            if self._queued:
-                self._forward()
+            while self._queued_bridge and self._forward():
+                self._assign(now)
+        if self._ringed and not self._queued:
+            self._clear_rings()
         if self._talk:
             self._flush()
         if self._loosened and self._full and self._full_at == FOREVER:
@@ -177,11 +206,11 @@ class Scheduler:
             case Left():
                 self._left(event.owner)
             case TakenBack():
-                self._taken_back(event.worker, event.seqs)
+                self._taken_back(event.worker, event.seqs, now)
             case WorkerLost():
-                self._worker_lost(event)
+                self._worker_lost(event, now)
             case ForwardEnded():
-                self._forward_ended(event.held, event.item)
+                self._forward_ended(event.held, event.item, now)
             case Draining():
                 self.draining = True
             case GraceOver():
@@ -192,6 +221,8 @@ class Scheduler:
                 assert_never(never)
 
     def _submitted(self, owner: Owner, jobs: list[Submit], now: float, *, stale: bool) -> None:
+        if owner.gone:
+            return
         owner.seen += len(jobs)
         self._talk[owner.key] = owner
         accepted: list[Held] = []
@@ -205,13 +236,14 @@ class Scheduler:
             expires = FOREVER if submit.remaining is None else now + submit.remaining / 1000
             held = Held(submit, entry, owner, expires)
             owner.jobs[submit.id] = held
+            self.held += 1
             accepted.append(held)
             self._enqueue(held)
             if submit.remaining is not None:
-                self._expiring_count += 1
-                heapq.heappush(self._expiring, (expires, self._expiring_count, held))
+                self._alarms += 1
+                held.alarmed = True
+                heapq.heappush(self._expiring, (expires, self._alarms, held))
         if accepted:
-            self.held += len(accepted)
             self._active[owner.key] = owner
             if owner.windowed:
                 self._news.append((now + NEWS_S, accepted))
@@ -219,7 +251,7 @@ class Scheduler:
     def _entry_elsewhere(self, owner: Owner, task: str) -> TaskEntry | None:
         """Return an entry for a task that only other nodes serve: bridge callers may have those too."""
         spec = None if owner.windowed else self._elsewhere.spec(task)
-        return None if spec is None else TaskEntry(spec, -1)
+        return None if spec is None else TaskEntry(spec, -1, ELSEWHERE)
 
     def _refusal(self, owner: Owner, entry: TaskEntry | None, submit: Submit, *, stale: bool) -> tuple[str, str] | None:
         """Say why a job is not taken, as reason and text; None if it is."""
@@ -242,10 +274,10 @@ class Scheduler:
     def _has_room(self, owner: Owner, entry: TaskEntry) -> bool:
         """Would this job start about as soon here as elsewhere? True while its fair share has a slot for it."""
         sharers = max(1, len(self._active))
-        places = self._places if entry.spec.is_async else self._slots
+        places = self._slots if entry.kind == WHOLE else self._places
         if len(owner.jobs) * sharers < places:
             return True
-        known = entry.runtime.estimate
+        known = entry.runtime.mean
         cost = AHEAD_S if known is None else known
         return (owner.queued_cost + cost) * sharers <= 2 * AHEAD_S * places
 
@@ -255,11 +287,17 @@ class Scheduler:
             return
         worker.stuck = False
         end = self.pool.end
-        for outcome in outcomes:
+        entry: TaskEntry | None = None
+        first = total = longest = 0
+        for n, outcome in enumerate(outcomes):
             held = end(worker, outcome.seq)
             if held is None:
                 continue
-            held.entry.runtime.observe(outcome.micros / 1e6)
+            if held.entry is not entry:
+                self._observe(entry, n - first, total, longest)
+                entry, first, total, longest = held.entry, n, 0, 0
+            total += outcome.micros
+            longest = max(longest, outcome.micros)
             owner = held.owner
             owner.running -= 1
             if not held.over:
@@ -269,8 +307,14 @@ class Scheduler:
                 self._close(held)
             if owner.queued and not owner.windowed:
                 self._ring_again(owner)
+        self._observe(entry, len(outcomes) - first, total, longest)
         self._loosened = True
-        self._pace.finished(len(outcomes), sum([outcome.micros for outcome in outcomes]) / 1e6)
+
+    def _observe(self, entry: TaskEntry | None, count: int, micros: int, longest: int) -> None:
+        """Learn from jobs of one task that ended together."""
+        if entry is not None:
+            entry.runtime.observe(count, micros / 1e6, longest / 1e6)
+            self._pace.finished(count, micros / 1e6)
 
     def _cancel(self, owner: Owner, job_id: bytes) -> None:
         held = owner.jobs.get(job_id)
@@ -280,7 +324,7 @@ class Scheduler:
             self._reject(held, CANCELLED, "cancelled before it started")
         elif not self.pool.running(held):
             held.unwanted = True
-            self._effects.append(TakeBack(held.worker))
+            self._recall(self.pool.workers[held.worker])
 
     def _left(self, owner: Owner) -> None:
         owner.gone = True
@@ -294,14 +338,14 @@ class Scheduler:
         self._full.pop(owner.key, None)
         self._talk.pop(owner.key, None)
 
-    def _taken_back(self, key: int, seqs: list[int]) -> None:
+    def _taken_back(self, key: int, seqs: list[int], now: float) -> None:
         worker = self.pool.workers.get(key)
         if worker is None:
             return
-        self._requeue([held for seq in seqs if (held := self.pool.end(worker, seq)) is not None])
+        self._requeue([held for seq in seqs if (held := self.pool.end(worker, seq)) is not None], now)
         worker.stuck = bool(worker.outstanding)
 
-    def _worker_lost(self, event: WorkerLost) -> None:
+    def _worker_lost(self, event: WorkerLost, now: float) -> None:
         waiting: list[Held] = []
         for held in self.pool.remove(event.worker):
             if held.seq > event.started:
@@ -310,37 +354,42 @@ class Scheduler:
             held.owner.running -= 1
             self._lost(held, CRASH, event.text)
             self._ring_again(held.owner)
-        self._requeue(waiting)
+        self._requeue(waiting, now)
 
-    def _requeue(self, jobs: list[Held]) -> None:
+    def _requeue(self, jobs: list[Held], now: float) -> None:
         """Put jobs that a worker did not take up back to where they stood, in their order."""
         for held in reversed(jobs):
             held.owner.running -= 1
             held.seq = held.worker = 0
-            if held.over:
-                continue
-            if held.unwanted:
-                self._reject(held, CANCELLED, "cancelled before it started", queued=False)
-            else:
-                self._enqueue(held, front=True)
-                self._ring_again(held.owner)
+            if not held.over:
+                self._wait_again(held, now)
+            self._ring_again(held.owner)
 
-    def _forward_ended(self, held: Held, item: NodeItem | None) -> None:
+    def _wait_again(self, held: Held, now: float) -> None:
+        if held.unwanted:
+            self._reject(held, CANCELLED, "cancelled before it started", queued=False)
+        elif held.expires <= now:
+            self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
+        else:
+            self._enqueue(held, front=True)
+
+    def _forward_ended(self, held: Held, item: NodeItem | None, now: float) -> None:
         held.owner.running -= 1
         held.forwarded = False
-        if held.over:
-            return
-        if item is None:
-            self._enqueue(held, front=True)
-        else:
+        if item is None and not held.over:
+            self._wait_again(held, now)
+        elif item is not None and not held.over:
             held.owner.replies.append(item)
             self._close(held)
         self._ring_again(held.owner)
 
     def _grace_over(self) -> None:
         for owner in list(self._active.values()):
-            for held in [held for held in owner.jobs.values() if not held.seq and not held.forwarded]:
-                self._reject(held, DRAINING, "this node is leaving")
+            for held in [held for held in owner.jobs.values() if not held.seq]:
+                if held.forwarded:
+                    self._lost(held, GRACE, "the node stopped before another one had ended it")
+                else:
+                    self._reject(held, DRAINING, "this node is leaving")
         for worker in self.pool.workers.values():
             for held in list(worker.outstanding.values()):
                 self._lost(held, GRACE, "the node stopped before it ended")
@@ -349,37 +398,63 @@ class Scheduler:
 
     def _enqueue(self, held: Held, *, front: bool = False) -> None:
         owner = held.owner
-        priority = (held.submit.options or _DEFAULTS).priority
-        queue = owner.queues.get(priority)
+        lane = (held.submit.options or _DEFAULTS).priority * KINDS
+        if not owner.ordered:
+            lane += held.entry.kind
+        queue = owner.queues.get(lane)
         if queue is None:
-            queue = owner.queues[priority] = deque()
+            queue = owner.queues[lane] = deque()
         if front:
             queue.appendleft(held)
         else:
             queue.append(held)
-        if not owner.ringed >> priority & 1 and (owner.ordered or owner.running < owner.most):
-            self._ring(owner, priority)
-        known = held.entry.runtime.estimate
+        if not owner.ringed >> lane & 1 and (owner.ordered or owner.running < owner.most):
+            self._ring(owner, lane, queue)
+        known = held.entry.runtime.mean
         held.cost = AHEAD_S if known is None else known
         owner.queued += 1
         owner.queued_cost += held.cost
         self._queued += 1
+        self._queued_bridge += not owner.windowed
 
-    def _ring(self, owner: Owner, priority: int) -> None:
-        """Let an owner take turns with its jobs of one priority."""
-        owner.ringed |= 1 << priority
-        self._rings[priority].append(owner)
+    def _ring(self, owner: Owner, lane: int, queue: deque[Held]) -> None:
+        """Let an owner take turns with the jobs of one of its queues, if it does not yet.
 
-    def _unring(self, owner: Owner, priority: int) -> None:
+        All jobs of an ordered owner lie in one queue; it takes turns in the lane of the first.
+        """
+        if owner.ordered:
+            if owner.ringed >> lane & ALL_KINDS:
+                return
+            lane += queue[0].entry.kind
+        if owner.ringed >> lane & 1:
+            return
+        owner.ringed |= 1 << lane
+        self._ringed = True
+        ring = self._rings.get(lane)
+        if ring is None:
+            ring = self._rings[lane] = deque()
+            self._lanes = (sorted(self._rings, key=_whole_first), sorted(self._rings, key=_coroutines_first))
+        ring.append(owner)
+
+    def _unring(self, owner: Owner, lane: int) -> None:
         """Take the owner whose turn it is out of the ring."""
-        owner.ringed &= ~(1 << priority)
-        self._rings[priority].remove(owner)
+        owner.ringed &= ~(1 << lane)
+        self._rings[lane].popleft()
 
     def _ring_again(self, owner: Owner) -> None:
         """Let an owner that stood aside while its job ran take turns again."""
-        for priority, queue in owner.queues.items():
-            if queue and not owner.ringed >> priority & 1:
-                self._ring(owner, priority)
+        if owner.queued:
+            for lane, queue in owner.queues.items():
+                if queue:
+                    self._ring(owner, lane, queue)
+
+    def _clear_rings(self) -> None:
+        """Nothing waits: owners whose jobs were given, cancelled or dropped stand aside."""
+        for ring in self._rings.values():
+            for owner in ring:
+                owner.ringed = 0
+            ring.clear()
+        self._ringed = False
 
     def _unqueue(self, held: Held) -> None:
         """Count a job out of the backlog; the entry in its queue is passed over when its turn comes."""
@@ -387,6 +462,13 @@ class Scheduler:
         owner.queued -= 1
         owner.queued_cost = owner.queued_cost - held.cost if owner.queued else 0.0
         self._queued -= 1
+        self._queued_bridge -= not owner.windowed
+
+    def _sweep(self, owner: Owner) -> None:
+        """Take out what is over where it is most of what lies in an owner's queues."""
+        if sum(map(len, owner.queues.values())) > 2 * owner.queued + _LITTER:
+            for lane, queue in owner.queues.items():
+                owner.queues[lane] = deque(held for held in queue if not held.over)
 
     def _close(self, held: Held) -> None:
         """A job is over: it leaves the books, and its owner is told what lies in `replies`."""
@@ -394,6 +476,8 @@ class Scheduler:
         held.over = True
         self.held -= 1
         del owner.jobs[held.submit.id]
+        if held.alarmed:
+            self._alarms_over += 1
         if not owner.jobs:
             self._active.pop(owner.key, None)
             self._loosened = True
@@ -401,10 +485,11 @@ class Scheduler:
             self._talk[owner.key] = owner
 
     def _reject(self, held: Held, reason: str, text: str, *, queued: bool = True) -> None:
-        if queued:
-            self._unqueue(held)
         held.owner.replies.append(Reject(held.submit.id, held.submit.attempt, reason, text))
         self._close(held)
+        if queued:
+            self._unqueue(held)
+            self._sweep(held.owner)
 
     def _lost(self, held: Held, reason: str, text: str) -> None:
         if not held.over:
@@ -414,21 +499,36 @@ class Scheduler:
     # giving jobs to workers
 
     def _assign(self, now: float) -> None:
-        for priority, ring in self._rings.items():
-            passed = 0
-            while ring and passed < min(len(ring), LOOK):
-                owner = ring[0]
-                queue = owner.queues.get(priority)
-                while queue and queue[0].over:
-                    queue.popleft()
-                if not queue or (owner.running >= owner.most and not self._may_follow(owner, queue[0])):
-                    self._unring(owner, priority)  # it comes back when a job of its own has ended
-                elif self._give(owner, queue, now):
-                    passed = 0
-                    ring.rotate(-1)
-                else:
-                    passed += 1
-                    ring.rotate(-1)
+        """Give out what workers have room for: by priority; within one, whole workers and places go first in turn."""
+        self._flip = not self._flip
+        again = True
+        while again:
+            again = False
+            for lane in self._lanes[self._flip]:
+                if lane % KINDS != ELSEWHERE and self._assign_lane(lane, now):
+                    again = True
+
+    def _assign_lane(self, lane: int, now: float) -> bool:
+        """Let the owners of one ring take turns; True if one of them has moved to another ring."""
+        ring = self._rings[lane]
+        moved = False
+        passed = 0
+        while self._queued and passed < min(len(ring), LOOK):
+            owner = ring[0]
+            queue = _waiting(owner, lane)
+            if not queue or (owner.running >= owner.most and not self._may_follow(owner, queue[0])):
+                self._unring(owner, lane)  # it comes back when a job of its own has ended
+            elif queue[0].entry.kind != lane % KINDS:
+                self._unring(owner, lane)
+                self._ring(owner, lane - lane % KINDS, queue)
+                moved = True
+            elif self._give(owner, queue, now):
+                passed = 0
+                ring.rotate(-1)
+            else:
+                passed += 1
+                ring.rotate(-1)
+        return moved
 
     def _may_follow(self, owner: Owner, held: Held) -> bool:
         """May an ordered owner's next job go behind the one that runs, to the same worker's queue?"""
@@ -440,9 +540,10 @@ class Scheduler:
     def _give(self, owner: Owner, queue: deque[Held], now: float) -> bool:
         """Give an owner's next jobs, all of one task, to a worker; False if there is none."""
         first = queue[0]
-        if first.entry.index < 0:
-            return False  # a task of other nodes: it is forwarded
-        wanted = min(len(queue), MOST if owner.ordered else min(MOST, owner.most - owner.running))
+        if not owner.ordered:
+            wanted = min(len(queue), MOST, owner.most - owner.running)
+        else:
+            wanted = min(len(queue), MOST) if first.entry.kind == WHOLE else 1
         if owner.ordered and owner.running:
             worker = self.pool.workers[owner.worker]
             room = self.pool.room(worker, first.entry)
@@ -456,13 +557,13 @@ class Scheduler:
             held = queue.popleft()
             if held.over:
                 continue
-            if held.expires <= now:
-                self._reject(held, EXPIRED, "its time was up before a slot was free")
-                continue
             self._unqueue(held)
+            if held.expires <= now:
+                self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
+                continue
             self.pool.give(worker, held)
             submit = held.submit
-            if held.told:
+            if held.told and self.pool.running(held):
                 self._say(owner, Started([submit.id]))
             orders.append(Order(held.seq, held.entry.index, submit.form, submit.id, submit.attempt, submit.body))
         if orders:
@@ -473,14 +574,38 @@ class Scheduler:
                 self._dragging.append((now + DRAG_S, worker, worker.last))
         return True
 
-    def _forward(self) -> None:
-        """Send on what waits here for want of a slot while other nodes have one: bridge callers' jobs only."""
-        for priority, ring in self._rings.items():
-            for owner in list(ring)[:LOOK]:
-                queue = owner.queues.get(priority)
-                while queue and (queue[0].over or self._forward_one(owner, queue[0])):
+    def _forward(self) -> bool:
+        """Send on what waits here for want of a slot while other nodes have one: bridge callers' jobs only.
+
+        True if an owner's next job, behind one for other nodes, is for this node's workers after all.
+        """
+        moved = False
+        for lane in self._lanes[self._flip]:
+            ring = self._rings[lane]
+            looked = list(islice(ring, LOOK))
+            for owner in looked:
+                while (queue := _waiting(owner, lane)) and self._forward_one(owner, queue[0]):
                     queue.popleft()
+            if lane % KINDS == ELSEWHERE and self._turn_elsewhere(ring, lane, len(looked)):
+                moved = True
         self._sent_on.clear()
+        return moved
+
+    def _turn_elsewhere(self, ring: deque[Owner], lane: int, looked: int) -> bool:
+        """Turn a ring of jobs for other nodes, which the workers' turns pass over, and take out who has none."""
+        moved = False
+        for _ in range(looked):
+            owner = ring[0]
+            queue = _waiting(owner, lane)
+            if not queue or owner.running >= owner.most:
+                self._unring(owner, lane)
+            elif queue[0].entry.kind != ELSEWHERE:
+                self._unring(owner, lane)
+                self._ring(owner, lane - ELSEWHERE, queue)
+                moved = True
+            else:
+                ring.rotate(-1)
+        return moved
 
     def _forward_one(self, owner: Owner, held: Held) -> bool:
         spec = held.entry.spec
@@ -493,6 +618,7 @@ class Scheduler:
         self._unqueue(held)
         held.forwarded = True
         owner.running += 1
+        owner.worker = 0  # nothing may follow it here
         self._effects.append(Forward(held))
         return True
 
@@ -506,27 +632,43 @@ class Scheduler:
             self._tell_news(self._news.popleft()[1])
         while self._expiring and self._expiring[0][0] <= now:
             held = heapq.heappop(self._expiring)[2]
-            if not held.over:
+            held.alarmed = False
+            if held.over:
+                self._alarms_over -= 1
+            else:
                 self._expire(held)
+        if self._alarms_over > len(self._expiring) // 2 + _LITTER:
+            self._expiring = [alarm for alarm in self._expiring if not alarm[2].over]
+            heapq.heapify(self._expiring)
+            self._alarms_over = 0
         if self._full_at <= now:
             self._tell_full()
 
     def _check_drag(self, worker: Worker, last: int) -> None:
         first = next(iter(worker.outstanding), None)
-        if first is None or first > last or worker.stuck or worker.key not in self.pool.workers:
+        if first is None or first > last or worker.key not in self.pool.workers:
             return
-        worker.stuck = True
-        self._effects.append(TakeBack(worker.key))
+        if len(worker.outstanding) > 1:
+            self._recall(worker)
+        else:
+            worker.stuck = True
+
+    def _recall(self, worker: Worker) -> None:
+        """Have a worker's unread orders taken back; it gets no others before its next word."""
+        if not worker.stuck:
+            worker.stuck = True
+            self._effects.append(TakeBack(worker.key))
 
     def _tell_news(self, jobs: list[Held]) -> None:
-        """Say ACCEPTED of jobs that have not ended by now, and STARTED of those that run."""
-        for held in jobs:
-            if held.over:
-                continue
+        """Say ACCEPTED of an owner's jobs that have not ended by now, and STARTED of those that run."""
+        going = [held for held in jobs if not held.over]
+        for held in going:
             held.told = True
-            self._say(held.owner, Accepted([held.submit.id]))
-            if self.pool.running(held):
-                self._say(held.owner, Started([held.submit.id]))
+        accepted = [held.submit.id for held in going]
+        started = [held.submit.id for held in going if self.pool.running(held)]
+        for shape, ids in ((Accepted, accepted), (Started, started)):
+            for n in range(0, len(ids), NEWS_IDS):
+                self._say(jobs[0].owner, shape(ids[n : n + NEWS_IDS]))
 
     def _expire(self, held: Held) -> None:
         if not held.seq and not held.forwarded:
@@ -553,6 +695,8 @@ class Scheduler:
         for owner in self._talk.values():
             allowed = self.window(owner) if owner.windowed else 0
             items, owner.replies = owner.replies, []
+            if not items and not owner.windowed:
+                continue
             self._effects.append(Reply(owner, items, allowed, free, free_async, owner.seen))
             owner.told = allowed
             owner.limit += 1
@@ -569,3 +713,19 @@ class Scheduler:
                 del self._full[key]
                 self._talk[key] = owner
         self._full_at = FOREVER
+
+
+def _waiting(owner: Owner, lane: int) -> "deque[Held] | None":
+    """Return the queue with which an owner stands in a lane, its first job one that is not over."""
+    queue = owner.queues.get(lane - lane % KINDS if owner.ordered else lane)
+    while queue and queue[0].over:
+        queue.popleft()
+    return queue
+
+
+def _whole_first(lane: int) -> tuple[int, int]:
+    return -(lane // KINDS), lane % KINDS
+
+
+def _coroutines_first(lane: int) -> tuple[int, int]:
+    return -(lane // KINDS), -(lane % KINDS)

@@ -25,15 +25,15 @@ class Lines:
 
     A line ends with LF. CR and LF at its end and one UTF-8 BOM at its start are taken off, and what is then
     empty is left out. A line must be shorter than `limit` bytes with its LF (10,485,760 in the original, whose
-    longest line thus has 10,485,759); the first that is not sets `overlong`, and nothing is read after it.
+    longest line thus has 10,485,759); the first that is not sets `stopped`, and nothing is read after it.
     """
 
-    __slots__ = ("_limit", "_rest", "overlong")
+    __slots__ = ("_limit", "_rest", "stopped")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._rest = bytearray()
-        self.overlong = False
+        self.stopped = False
 
     @property
     def pending(self) -> int:
@@ -42,8 +42,9 @@ class Lines:
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Take the next piece of the stream, and return the lines that it ends."""
-        if self.overlong:
+        if self.stopped:
             return []
+        most = len(self._rest) + len(piece) + 1
         lines = piece.split(b"\n")
         tail = lines.pop()
         if lines and self._rest:
@@ -51,23 +52,24 @@ class Lines:
             lines[0] = bytes(self._rest)
             self._rest = bytearray()
         self._rest += tail
-        if len(piece) + len(self._rest) + (len(lines[0]) if lines else 0) + 1 >= self._limit:
+        if most >= self._limit:
             lines = self._checked(lines)
         return [line for raw in lines if (line := _stripped(raw))]
+
+    def stop(self) -> None:
+        """Read no further, and let go of the line that has begun."""
+        self.stopped = True
+        self._rest = bytearray()
 
     def _checked(self, lines: list[bytes]) -> list[bytes]:
         """Return the lines before the first that is too long."""
         for n, line in enumerate(lines):
             if len(line) + 1 >= self._limit:
-                self._stop()
+                self.stop()
                 return lines[:n]
         if len(self._rest) + 1 >= self._limit:
-            self._stop()
+            self.stop()
         return lines
-
-    def _stop(self) -> None:
-        self.overlong = True
-        self._rest = bytearray()
 
 
 def _stripped(line: bytes) -> bytes:
@@ -160,7 +162,8 @@ def tag(identity: int | str) -> bytes:
 
 
 _STRANGERS = re.compile(
-    rb"(?i:(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)[ \t]|[A-Za-z][A-Za-z0-9-]*:|.*[ \t]HTTP/\d)"
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)[ \t]|[A-Z][A-Z0-9-]*:|[A-Z]+[ \t].*[ \t]HTTP/\d",
+    re.IGNORECASE,
 )
 _TLS_HANDSHAKE = b"\x16\x03"
 
@@ -202,11 +205,6 @@ def failure(tag: bytes | None, reason: bytes) -> bytes:
     if tag is None:
         return b'{"error":%b}\n' % reason
     return b'{"id":%b,"ok":false,"error":%b}\n' % (tag, reason)
-
-
-def alive(tag: bytes | None) -> bytes:
-    """Write the line that answers `$ping`."""
-    return b'{"ok":true}\n' if tag is None else b'{"id":%b,"ok":true}\n' % tag
 
 
 def _ascii(value: Any) -> bytes:

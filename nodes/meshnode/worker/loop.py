@@ -200,7 +200,9 @@ class WorkerLoop:
         self._sending = True
         try:
             while self._outcomes:
-                outcomes, self._outcomes = self._outcomes, []
+                # The list itself stays: the line that the signal interrupted may be about to append to it.
+                outcomes = self._outcomes[:]
+                del self._outcomes[: len(outcomes)]
                 for packet in packets(outcomes):
                     send(self._link, packet)
         except (BrokenPipeError, ConnectionError):

@@ -1,0 +1,53 @@
+"""Which job's time is up next. Pure."""
+
+import heapq
+from collections.abc import Iterator
+
+from mesh.core.record import Alarm, JobRecord
+
+SLACK = 1000
+"""Alarms of jobs that are over and may lie about until they are swept out."""
+
+
+class Deadlines:
+    """The jobs that have a deadline. One that is over is let go of at once, not when its time would have been up."""
+
+    def __init__(self) -> None:
+        self._alarms: list[Alarm] = []
+        self._count = 0
+        self._live = 0
+
+    def __len__(self) -> int:
+        """How many jobs have a deadline and are not over."""
+        return self._live
+
+    def set(self, record: JobRecord, deadline: float) -> None:
+        """Give a job a deadline, in monotonic seconds; it has none yet."""
+        self._count += 1
+        record.deadline = deadline
+        record.alarm = [deadline, self._count, record]
+        heapq.heappush(self._alarms, record.alarm)
+        self._live += 1
+
+    def clear(self, record: JobRecord) -> None:
+        """A job that has a deadline is over."""
+        assert record.alarm is not None
+        record.alarm[2] = None
+        record.alarm = None
+        self._live -= 1
+        if len(self._alarms) > 2 * self._live + SLACK:
+            self._alarms = [alarm for alarm in self._alarms if alarm[2] is not None]
+            heapq.heapify(self._alarms)
+
+    def next(self) -> float | None:
+        """When the next alarm is due; None for never."""
+        return self._alarms[0][0] if self._alarms else None
+
+    def due(self, now: float) -> Iterator[JobRecord]:
+        """Take out the jobs whose time is up."""
+        while self._alarms and self._alarms[0][0] <= now:
+            record = heapq.heappop(self._alarms)[2]
+            if record is not None:
+                record.alarm = None
+                self._live -= 1
+                yield record

@@ -1,0 +1,47 @@
+"""What happened: everything a client's session is told. Pure."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from mesh.core.record import JobRecord
+from mesh.wire.messages import NodeMessage
+
+
+class Opening(Struct, frozen=True):
+    """A link to a node is being made; HELLO is on its way."""
+
+    key: int
+
+
+class Heard(Struct, frozen=True):
+    """A node spoke."""
+
+    key: int
+    message: NodeMessage
+
+
+class LinkLost(Struct, frozen=True):
+    """A link is gone; everything that had arrived over it has been heard before."""
+
+    key: int
+    why: str
+
+
+class Submitted(Struct, frozen=True):
+    """The application handed in jobs."""
+
+    records: Sequence[JobRecord]
+
+
+class CancelAsked(Struct, frozen=True):
+    """The application no longer wants a job."""
+
+    record: JobRecord
+
+
+class Tick(Struct, frozen=True):
+    """Time has passed."""
+
+
+Event = Opening | Heard | LinkLost | Submitted | CancelAsked | Tick

@@ -1,0 +1,147 @@
+"""What a bridge caller's line comes to: a job, or an answer at once. Pure: `docs/text-protocol.md`, Requests."""
+
+from collections.abc import Callable, Container
+from difflib import get_close_matches
+from typing import Protocol, assert_never
+
+from msgspec import Struct
+
+from mesh.errors import (
+    JobCancelled,
+    JobLost,
+    JobTimeout,
+    MeshBusy,
+    MeshError,
+    NotAllowed,
+    PayloadTooLarge,
+    ProtocolError,
+    UnknownTask,
+)
+from mesh.wire.messages import (
+    CANCELLED,
+    EXPIRED,
+    FORM_JSON,
+    TOO_BIG,
+    UNKNOWN_TASK,
+    Failed,
+    Lost,
+    Options,
+    Reject,
+    Result,
+    Submit,
+    TaskSpec,
+)
+from meshnode.core import text
+from meshnode.core.held import FOREVER, TaskEntry
+from meshnode.core.text import BadRequest, Request
+
+PING = "$ping"
+"""The function that is answered without a worker, for a load balancer's check."""
+
+_ALIVE = b'{"ok":true}'
+_OPTIONS = [Options(priority=priority) for priority in range(10)]
+_SHOWN = 80
+"""Characters of an unknown function's name that are compared and sent back."""
+
+_REJECTED = {
+    UNKNOWN_TASK: UnknownTask,
+    EXPIRED: JobTimeout,
+    CANCELLED: JobCancelled,
+    TOO_BIG: PayloadTooLarge,
+}
+"""What a rejected job's caller is told, by reason; for any other reason MeshBusy."""
+
+
+class Catalogue(Protocol):
+    """What is asked about tasks; the scheduler answers."""
+
+    tasks: dict[str, TaskEntry]
+
+    def knows(self, task: str) -> TaskSpec | None:
+        """Return the description of a task that some node serves."""
+
+
+class Asked(Struct, eq=False):
+    """One request until its answer is written; without `submit` there is no job behind it.
+
+    `size` is the bytes of its arguments, `expires` the moment when its time is up, `fragile` says that it is
+    only wanted while its caller is there, and `answer` is its line, kept while earlier ones are still owed theirs.
+    """
+
+    tag: bytes | None
+    submit: Submit | None = None
+    size: int = 0
+    expires: float = FOREVER
+    fragile: bool = False
+    answer: bytes | None = None
+
+
+class Desk:
+    """Reads lines for one connection. `new_id` gives each job its id, which is unique for ever."""
+
+    def __init__(self, catalogue: Catalogue, new_id: Callable[[], bytes], *, draining: bool) -> None:
+        self.draining = draining
+        self._catalogue = catalogue
+        self._new_id = new_id
+
+    def take(self, line: bytes, now: float, *, open_tags: Container[bytes]) -> Asked:
+        """Read a line: a request with a job to hand on, or with its answer. `open_tags` are the ids in use."""
+        request = text.parse(line)
+        if isinstance(request, BadRequest):
+            return refused(request.tag, ProtocolError, request.message)
+        tag = request.tag
+        if tag is not None and tag in open_tags:
+            return refused(tag, ProtocolError, "an earlier request with this id is not answered yet")
+        if request.function == PING:
+            if self.draining:
+                return refused(tag, MeshBusy, "this node is leaving")
+            return Asked(tag, answer=text.success(tag, _ALIVE))
+        spec = self._catalogue.knows(request.function)
+        if spec is None:
+            return refused(tag, UnknownTask, self._unknown(request.function[:_SHOWN]))
+        if not spec.bridge:
+            return refused(tag, NotAllowed, f"the task {spec.name!r} is not open to plain sockets")
+        return self._job(request, spec, now)
+
+    def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:
+        timeout = spec.timeout if request.timeout is None else request.timeout
+        priority = spec.priority if request.priority is None else request.priority
+        return Asked(
+            request.tag,
+            Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[priority], request.args),
+            size=len(request.args),
+            expires=FOREVER if timeout is None else now + timeout,
+            fragile=request.cancel_on_disconnect,
+        )
+
+    def _unknown(self, name: str) -> str:
+        open_here = [name for name, entry in self._catalogue.tasks.items() if entry.spec.bridge]
+        near = get_close_matches(name, open_here)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        return f"no node serves a task {name!r}{hint}"
+
+
+def refused(tag: bytes | None, kind: type[MeshError], message: str) -> Asked:
+    """Return a request that comes to nothing but this error."""
+    return Asked(tag, answer=failed(tag, kind, message))
+
+
+def failed(tag: bytes | None, kind: type[MeshError], message: str, *, started: bool = False) -> bytes:
+    """Write the line that says how a request failed."""
+    return text.failure(tag, text.error(kind, message, started=started))
+
+
+def outcome(tag: bytes | None, item: Result | Failed | Reject | Lost) -> bytes:
+    """Write the line that says what came of a request's job."""
+    match item:
+        case Result():
+            return text.success(tag, item.body)
+        case Failed():
+            return text.failure(tag, item.body)
+        case Reject():
+            return failed(tag, _REJECTED.get(item.reason, MeshBusy), item.text)
+        case Lost():
+            kind = JobTimeout if item.reason == EXPIRED else JobLost
+            return failed(tag, kind, item.text, started=item.started)
+        case _ as never:
+            assert_never(never)

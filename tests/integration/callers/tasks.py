@@ -1,0 +1,64 @@
+"""Tasks for callers of the bridge; what has to be counted is written to a file, a line a job."""
+
+import os
+import time
+from typing import Any
+
+import mesh
+
+
+@mesh.task(bridge=True)
+def add(a: int, b: int = 0) -> int:
+    return a + b
+
+
+@mesh.task(bridge=True)
+def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    return {"args": args, "kwargs": kwargs}
+
+
+@mesh.task(bridge=True)
+def send_mail(from_: str, to: str, contents: str = "") -> str:
+    return f"{from_} -> {to}: {contents}"
+
+
+@mesh.task(bridge=True)
+def note(path: str, text: str = "", pad: str = "") -> str:  # noqa: ARG001  # pad makes a line as long as is wanted
+    """Append a line to a file, in one write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, f"{text}\n".encode())
+    finally:
+        os.close(descriptor)
+    return text
+
+
+@mesh.task(bridge=True)
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@mesh.task(bridge=True)
+def die() -> None:
+    os._exit(7)
+
+
+@mesh.task(bridge=True)
+def unwritable() -> Any:
+    return {1: object()}
+
+
+@mesh.task(bridge=True)
+def raise_value_error(text: str) -> None:
+    raise ValueError(text)
+
+
+@mesh.task(bridge=True)
+def long(size: int) -> str:
+    return "x" * size
+
+
+@mesh.task
+def not_for_plain_sockets() -> None:
+    """Without bridge=True."""

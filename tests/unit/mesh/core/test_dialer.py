@@ -1,0 +1,123 @@
+"""Which endpoints are connected to, and when again."""
+
+import random
+
+from mesh.core import dialer as module
+from mesh.core.dialer import REFUSED_S, Dialer
+
+A, B, C = "tcp://10.0.0.1:5750", "tcp://10.0.0.2:5750", "tcp://10.0.0.3:5750"
+
+
+class Highest(random.Random):
+    """Chance that always gives the upper end."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
+
+
+def offered(*endpoints: str) -> Dialer:
+    dialer = Dialer(Highest())
+    dialer.offer("mdns", endpoints, 0.0)
+    return dialer
+
+
+def test_nothing_is_due_where_nothing_is_offered() -> None:
+    dialer = Dialer(random.Random(1))
+    assert dialer.due(5.0) == []
+    assert dialer.next_wake() is None
+
+
+def test_a_new_endpoint_is_due_at_once_and_once() -> None:
+    dialer = offered(A)
+    assert dialer.next_wake() == 0.0
+    assert dialer.due(0.0) == [A]
+    dialer.opened(A, 1)
+    assert dialer.due(9.0) == []
+    assert dialer.next_wake() is None
+    assert dialer.endpoint(1) == A
+    assert dialer.endpoint(2) == ""
+
+
+def test_a_lost_link_is_made_again_after_a_growing_wait() -> None:
+    dialer = offered(A)
+    waits = []
+    for link in range(1, 5):
+        dialer.opened(A, link)
+        dialer.lost(link, 100.0)
+        wake = dialer.next_wake()
+        assert wake is not None
+        assert dialer.due(wake - 0.001) == []
+        assert dialer.due(wake) == [A]
+        waits.append(round(wake - 100.0, 3))
+    assert waits == [0.05, 0.1, 0.2, 0.4]
+
+
+def test_a_greeting_ends_the_growth() -> None:
+    dialer = offered(A)
+    for link in (1, 2, 3):
+        dialer.opened(A, link)
+        dialer.lost(link, 0.0)
+    dialer.opened(A, 4)
+    dialer.joined(4)
+    dialer.joined(99)
+    dialer.lost(4, 100.0)
+    assert dialer.next_wake() == 100.05
+
+
+def test_an_endpoint_that_refused_is_left_alone_for_a_minute_unless_somebody_else_names_it() -> None:
+    dialer = offered(A)
+    dialer.opened(A, 1)
+    dialer.lost(1, 0.0, refused=True)
+    assert dialer.next_wake() == REFUSED_S
+    dialer.offer("mdns", [A], 5.0)
+    assert dialer.next_wake() == REFUSED_S
+    dialer.offer("another node there", [A], 5.0)
+    assert dialer.next_wake() == 5.0
+
+
+def test_a_second_way_to_the_same_node_is_tried_when_the_first_is_lost() -> None:
+    dialer = offered(A, B)
+    dialer.opened(A, 1)
+    dialer.opened(B, 2)
+    dialer.lost(2, 1.0, twin_of=1)
+    assert dialer.due(50.0) == []
+    dialer.lost(1, 60.0)
+    assert dialer.due(60.0) == [B]
+
+
+def test_the_twin_of_a_link_that_is_lost_already_is_tried_again() -> None:
+    dialer = offered(A, B)
+    dialer.opened(A, 1)
+    dialer.opened(B, 2)
+    dialer.lost(1, 1.0, refused=True)
+    dialer.lost(2, 1.0, twin_of=1)
+    assert dialer.next_wake() == 1.05
+
+
+def test_a_way_to_ourselves_is_not_tried_again() -> None:
+    dialer = offered(A, B)
+    dialer.opened(A, 1)
+    dialer.opened(B, 2)
+    dialer.lost(1, 1.0, twin_of=1)
+    dialer.lost(2, 1.0, refused=True)
+    assert dialer.next_wake() == 1.0 + REFUSED_S
+
+
+def test_what_nobody_offers_any_more_is_forgotten_unless_a_link_works_there() -> None:
+    dialer = offered(A, B)
+    dialer.offer("seed", [B, C], 0.0)
+    dialer.opened(A, 1)
+    dialer.offer("mdns", [], 1.0)
+    assert sorted(dialer.due(1.0)) == [B, C]
+    dialer.offer("seed", [], 2.0)
+    assert dialer.due(2.0) == []
+    assert dialer.endpoint(1) == A
+    dialer.lost(1, 3.0)
+    assert dialer.next_wake() is None
+    dialer.lost(1, 4.0)
+
+
+def test_a_stranger_cannot_offer_without_end() -> None:
+    dialer = Dialer(random.Random(1))
+    dialer.offer("mdns", [f"tcp://10.0.0.1:{port}" for port in range(module.MOST + 10)], 0.0)
+    assert len(dialer.due(0.0)) == module.MOST
