@@ -67,7 +67,7 @@ from meshnode.core.window import AHEAD_S, Pace, window
 DRAG_S = 0.002
 """Seconds without a word from a worker with prefetched jobs after which these are taken back."""
 
-NEWS_S = 0.005
+NEWS_S = 0.05
 """Seconds after which an owner is told that a job is held or runs, if it has not ended by then."""
 
 LOOK = 32

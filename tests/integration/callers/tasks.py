@@ -23,7 +23,7 @@ def send_mail(from_: str, to: str, contents: str = "") -> str:
 
 
 @mesh.task(bridge=True)
-def note(path: str, text: str = "", pad: str = "") -> str:  # noqa: ARG001  # pad makes a line as long as is wanted
+def note(path: str, text: str = "", pad: str = "") -> str:  # pad makes a line as long as is wanted
     """Append a line to a file, in one write."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
