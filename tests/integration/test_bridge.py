@@ -51,8 +51,9 @@ def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
     signature = inspect.signature(test)
     added = inspect.Parameter("loop_factory", inspect.Parameter.KEYWORD_ONLY)
-    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
-    return run
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])
+    returned: Callable[..., None] = run
+    return returned
 
 
 class Worker:
