@@ -152,7 +152,7 @@ class SimulatedNode:
                     case Forward() | Empty():
                         raise AssertionError(effect)
             events = answers
-        wake = self.scheduler.next_wake()
+        wake = None if self.dead else self.scheduler.next_wake()
         if wake is not None and wake < self.armed:
             self.armed = wake
             self.agenda.at(wake, self.wake)
