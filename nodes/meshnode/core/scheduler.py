@@ -322,8 +322,9 @@ class Scheduler:
             return
         if not held.seq:
             self._reject(held, CANCELLED, "cancelled before it started")
-        elif not self.pool.running(held):
-            held.unwanted = True
+            return
+        held.unwanted = True  # a job that seems to run may yet come back unread
+        if not self.pool.running(held):
             self._recall(self.pool.workers[held.worker])
 
     def _left(self, owner: Owner) -> None:
