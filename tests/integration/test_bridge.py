@@ -435,13 +435,15 @@ with socket.create_connection((host, port)) as connection:
         (300, 1024, False),
         (5000, 200, True),
         (2000, 1024, True),
-        (5000, 200, False),
-        (2000, 1024, False),
     ],
 )
 @on_both_loops
 async def test_what_a_caller_wrote_runs_though_it_closed_at_once(number: int, size: int, at_once: bool) -> None:
-    """The caller is a process of its own: a thread of this one would be held up by the interpreter's lock."""
+    """The caller is a process of its own: a thread of this one would be held up by the interpreter's lock.
+
+    One that writes in pieces for longer than replies wait may lose what its own kernel kept back
+    (docs/text-protocol.md, Fire and forget): nothing that this side can be held to.
+    """
     async with a_node() as node:
         arguments = [node.place[0], *(str(int(n)) for n in (node.place[1], number, size, at_once))]
         caller = await asyncio.create_subprocess_exec(sys.executable, "-c", FIRE, *arguments)
