@@ -11,8 +11,8 @@ import os
 import resource
 import socket
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from mesh.errors import ConfigError
 from mesh.wire.messages import NodeItem
@@ -114,7 +114,8 @@ class Bridge:
         """Tell the scheduler of all that was read. From now on `$ping` says MeshBusy, and who is owed nothing goes."""
         self.draining = True
         for connection in list(self._by_owner.values()):
-            connection.drain()
+            with _survived("draining"):
+                connection.drain()
 
     async def close(self) -> None:
         """Stop listening, answer whatever is owed, and close all connections."""
@@ -122,7 +123,8 @@ class Bridge:
         if self._server is not None:
             self._server.close()
         for connection in list(self._by_owner.values()):
-            connection.shut()
+            with _survived("answering"):
+                connection.shut()
         for force in (False, True):
             for connection in list(self._open):
                 connection.close(force=force)
@@ -209,6 +211,15 @@ class Bridge:
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now
             log.warning(text, *details)
+
+
+@contextmanager
+def _survived(doing: str) -> Iterator[None]:
+    """Let one connection's failure be its own: the others, and the node's stop, go on."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s a plain socket's requests failed", doing)
 
 
 def _bind(host: str, port: int) -> socket.socket:
