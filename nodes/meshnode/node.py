@@ -203,6 +203,7 @@ class Node:
         if not self._empty.is_set():
             self.lifecycle.grace_over()
             self._take([GraceOver()])
+            await self._supervisor.stop(0.0)  # by way of the zygote, which ends what their tasks had started too
         elif not self._now.is_set():
             await self._supervisor.stop(max(1.0, until - self._loop.time()))
         self._take([Spoken(peer.owner, [Bye()]) for peer in self._peers.everyone()])

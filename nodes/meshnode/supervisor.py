@@ -129,6 +129,7 @@ class Supervisor:
         ready.cancel()
         if failed.done():
             failed.result()
+        failed.cancel()  # nobody waits for it any more: what fails from now on goes to `on_failed`
 
     def _start_zygote(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -358,6 +359,9 @@ class Supervisor:
                 events.append(WorkerLost(link.key, self._words[link.slot], "its zygote died"))
             self._drop(link)
         self._forking.clear()
+        for timer in self._timers:
+            timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
+        self._timers.clear()
         self._turn(events)
         self._later(self._respawn.delay(-1, 0.0), self._start_zygote)
 

@@ -1,0 +1,444 @@
+"""Worker processes that die, are killed, or are asked to end: what their jobs, their node and their successors do."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import mesh
+from mesh.core.record import STARTED
+from mesh.errors import JobLost
+from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
+from tests.support.nodes import NodeProcess, run_meshnode, write_tasks
+
+TASKS = '''
+import asyncio, ctypes, os, pathlib, subprocess, time
+
+
+@mesh.task
+def nap(seconds: float = 0.0) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@mesh.task
+def meet(folder: str, count: int) -> int:
+    """Return when this many processes are here at the same time."""
+    place = pathlib.Path(folder)
+    place.mkdir(exist_ok=True)
+    (place / str(os.getpid())).touch()
+    deadline = time.monotonic() + 10
+    while len(list(place.iterdir())) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(list(place.iterdir()))} of {count} workers came")
+        time.sleep(0.005)
+    return os.getpid()
+
+
+@mesh.task
+def hang(path: str) -> None:
+    """Tell the process, and stay."""
+    pathlib.Path(path + ".new").write_text(str(os.getpid()))
+    os.rename(path + ".new", path)
+    time.sleep(60)
+
+
+@mesh.task
+def start_program(path: str) -> None:
+    """Start a program, tell its process, and stay."""
+    program = subprocess.Popen(["sleep", "60"])
+    pathlib.Path(path + ".new").write_text(f"{os.getpid()} {program.pid}")
+    os.rename(path + ".new", path)
+    time.sleep(60)
+
+
+@mesh.task
+def leave() -> None:
+    os._exit(3)
+
+
+@mesh.task
+def crash() -> None:
+    ctypes.string_at(0)
+
+
+@mesh.task
+def turned(body: bytes) -> bytes:
+    return body[::-1]
+'''
+
+COROUTINES = """
+
+@mesh.task
+async def turned_by_coroutine(body: bytes) -> bytes:
+    await asyncio.sleep(0)
+    return body[::-1]
+
+
+@mesh.task
+async def wait(seconds: float) -> int:
+    await asyncio.sleep(seconds)
+    return os.getpid()
+"""
+
+LIFESPAN = '''
+import os, signal, time
+
+def tell(what):
+    descriptor = os.open("told", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{os.getpid()} {what}\\n".encode())
+    os.close(descriptor)
+
+
+@mesh.lifespan
+KIND def around(state):
+    """Tells when it begins and when it ends."""
+    time.sleep(0.05)
+    tell("up")
+    state.since = os.getpid()
+    yield
+    tell("down")
+
+
+@mesh.task
+def job(seconds: float = 0.0) -> bool:
+    tell("job")
+    time.sleep(seconds)
+    return mesh.context().state.since == os.getpid()
+'''
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("app")
+    write_tasks(made, TASKS)
+    write_tasks(made, TASKS + COROUTINES, name="mixed")
+    return made
+
+
+def connected(node: NodeProcess) -> mesh.Client:
+    return mesh.Client(seeds=[node.seed], mdns=False)
+
+
+async def until_started(client: mesh.Client, jobs: Iterable[mesh.Job[Any]]) -> None:
+    """Wait for the node's word that all of these run."""
+    async with asyncio.timeout(10):
+        for job in jobs:
+            while job.state != STARTED:
+                await client.changed()
+
+
+async def until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Wait until something holds that tells nobody of its changes: files, other processes."""
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.005)
+
+
+async def told(path: Path) -> list[int]:
+    """Wait for the process ids that a task writes to a file."""
+    await until(path.exists)
+    return numbers_in(path)
+
+
+def numbers_in(path: Path) -> list[int]:
+    return [int(word) for word in path.read_text().split()]
+
+
+def workers_of(node: NodeProcess) -> list[psutil.Process]:
+    """Return the workers: what the zygote has started, and no program of theirs."""
+    return [worker for zygote in psutil.Process(node.pid).children() for worker in zygote.children()]
+
+
+async def until_ended(processes: Sequence[psutil.Process], timeout: float = 2.0) -> None:
+    """Wait for the end of processes of others; one that its parent has not yet waited for has ended."""
+    await until(lambda: not any(is_alive(process) for process in processes), timeout)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def memory_files_of(pid: int) -> list[str]:
+    """Return the memory files of bodies that a process holds open."""
+    held = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            held.append(str(descriptor.readlink()))
+    return [name for name in held if "meshnode-body" in name]
+
+
+async def all_at_once(client: mesh.Client, place: Path, count: int) -> set[int]:
+    """Have every worker of a node run a job at the same time; return their processes."""
+    async with asyncio.timeout(15):
+        return set(await asyncio.gather(*(client.submit("meet", str(place), count) for _ in range(count))))
+
+
+# a worker dies
+
+
+async def test_a_killed_worker_costs_its_own_job_only_and_is_replaced(folder: Path, tmp_path: Path) -> None:
+    with NodeProcess(folder, workers=4) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            victim = client.submit("hang", str(tmp_path / "pid"))
+            others = [client.submit("nap", 1.0) for _ in range(3)]
+            await until_started(client, [victim, *others])
+            (pid,) = await told(tmp_path / "pid")
+            os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic()
+            with pytest.raises(JobLost, match="its worker was killed by SIGKILL") as caught:
+                await victim
+            assert time.monotonic() - killed < 1.0
+            assert caught.value.started is True
+            survivors = set(await asyncio.gather(*others))
+            assert len(survivors) == 3
+            assert pid not in survivors
+            present = await all_at_once(client, tmp_path / "place", 4)
+            assert present > survivors
+            assert pid not in present
+            assert set(await asyncio.gather(*(client.submit("nap", 0.01) for _ in range(16)))) <= present
+            assert client.nodes()[0].outstanding == 0
+        assert f"process {pid}) ended: its worker was killed by SIGKILL" in node.log
+
+
+@pytest.mark.parametrize("module", ["tasks", "mixed"])
+@pytest.mark.parametrize(
+    ("task", "why"), [("leave", "its worker exited with status 3"), ("crash", "its worker was killed by SIGSEGV")]
+)
+async def test_a_task_that_ends_its_process_is_told_how(folder: Path, module: str, task: str, why: str) -> None:
+    with NodeProcess(folder, module=module) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            with pytest.raises(JobLost, match=why) as caught:
+                await client.call(task)
+            assert caught.value.started is True
+            async with asyncio.timeout(5):
+                assert await client.call("nap") > 0
+
+
+async def test_a_killed_worker_costs_all_the_coroutines_that_it_ran_and_no_others(folder: Path) -> None:
+    with NodeProcess(folder, "--concurrency", "4", module="mixed", workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            jobs = [client.submit("wait", 1.0) for _ in range(8)]
+            await until_started(client, jobs)
+            pid = workers_of(node)[0].pid
+            os.kill(pid, signal.SIGKILL)
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+            lost = [outcome for outcome in outcomes if isinstance(outcome, JobLost)]
+            returned = [outcome for outcome in outcomes if isinstance(outcome, int)]
+            assert (len(lost), len(returned)) == (4, 4)
+            assert all(error.started for error in lost)
+            assert pid not in returned
+            async with asyncio.timeout(5):
+                await asyncio.gather(*(client.submit("wait", 0.1) for _ in range(16)))
+
+
+async def test_a_program_that_a_task_started_ends_with_its_worker(folder: Path, tmp_path: Path) -> None:
+    with NodeProcess(folder) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            job = client.submit("start_program", str(tmp_path / "pids"))
+            worker, program = map(psutil.Process, await told(tmp_path / "pids"))
+            worker.kill()
+            with pytest.raises(JobLost):
+                await job
+            await until_ended([program])
+
+
+async def test_a_worker_that_keeps_dying_young_is_replaced_every_time(folder: Path) -> None:
+    with NodeProcess(folder) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            for _ in range(4):
+                with pytest.raises(JobLost, match="status 3"):
+                    await client.call("leave")
+            async with asyncio.timeout(5):
+                assert await client.call("nap") > 0
+        assert "another starts in 0.4 s" in node.log
+
+
+# bodies
+
+
+@pytest.mark.parametrize("task", ["turned", "turned_by_coroutine"])
+async def test_bodies_too_large_for_a_datagram_come_back_as_they_were(folder: Path, task: str) -> None:
+    with NodeProcess(folder, module="mixed", workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            bodies = [os.urandom(size) for size in (200_000, 10, 48 << 10, 64 << 10, 200_000, 0)] * 8
+            results = await asyncio.gather(*(client.submit(task, body) for body in bodies))
+            assert [result[::-1] for result in results] == bodies
+            processes = [node.pid, *(worker.pid for worker in workers_of(node))]
+            await until(lambda: not any(memory_files_of(pid) for pid in processes))
+
+
+# the node dies, or is asked to end
+
+
+async def test_after_a_kill_of_the_node_another_serves_at_the_same_port_at_once(folder: Path, tmp_path: Path) -> None:
+    with NodeProcess(folder, workers=4) as dying:
+        async with connected(dying) as client:
+            await client.wait_ready()
+            job = client.submit("hang", str(tmp_path / "pid"))
+            (pid,) = await told(tmp_path / "pid")
+            family = dying.family()
+            assert pid in {process.pid for process in family}
+            dying.kill()
+            with NodeProcess(folder, workers=4, bind=dying.seed) as successor:
+                with pytest.raises(JobLost):
+                    await job
+                async with connected(successor) as other, asyncio.timeout(5):
+                    assert await other.call("nap") not in {process.pid for process in family}
+                async with asyncio.timeout(10):
+                    assert await client.call("nap") not in {process.pid for process in family}
+            await until_ended(family)
+
+
+async def test_a_node_that_is_asked_to_stop_delivers_what_runs_and_leaves_no_process(folder: Path) -> None:
+    with NodeProcess(folder, workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            job = client.submit("nap", 0.5)
+            await until_started(client, [job])
+            family = node.family()
+            node.signal(signal.SIGTERM)
+            assert await job in {process.pid for process in family}
+            assert node.wait() == 0
+            await until_ended(family)
+
+
+async def test_a_job_beyond_the_grace_is_lost_and_the_node_ends_soon_with_all_that_it_started(
+    folder: Path, tmp_path: Path
+) -> None:
+    with NodeProcess(folder, "--grace", "0.3", workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            job = client.submit("start_program", str(tmp_path / "pids"))
+            worker, program = await told(tmp_path / "pids")
+            family = node.family()
+            assert {worker, program} < {process.pid for process in family}
+            began = time.monotonic()
+            node.signal(signal.SIGTERM)
+            with pytest.raises(JobLost, match="the node stopped before it ended") as caught:
+                await job
+            assert 0.25 < time.monotonic() - began < 2.0
+            assert caught.value.started is True
+            assert node.wait() == 5
+            assert time.monotonic() - began < 2.5
+            await until_ended(family)
+
+
+# the zygote dies
+
+
+async def test_a_killed_zygote_costs_what_ran_and_is_replaced_with_all_its_workers(
+    folder: Path, tmp_path: Path
+) -> None:
+    with NodeProcess(folder, workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            running = [client.submit("hang", str(tmp_path / name)) for name in ("one", "other")]
+            waiting = [client.submit("nap") for _ in range(20)]
+            await until_started(client, running)
+            (zygote,) = psutil.Process(node.pid).children()
+            before = {worker.pid for worker in zygote.children()}
+            zygote.kill()
+            killed = time.monotonic()
+            for job in running:
+                with pytest.raises(JobLost, match="its zygote died") as caught:
+                    await job
+                assert caught.value.started is True
+            assert time.monotonic() - killed < 1.0
+            async with asyncio.timeout(10):
+                after = set(await asyncio.gather(*waiting))
+            assert not after & before
+            assert len(await all_at_once(client, tmp_path / "place", 2)) == 2
+        assert "the zygote ended (was killed by SIGKILL" in node.log
+        assert node.stop() == 0
+
+
+async def test_a_worker_that_was_to_be_replaced_is_not_started_twice_when_the_zygote_dies(
+    folder: Path, tmp_path: Path
+) -> None:
+    with NodeProcess(folder, workers=1) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            for _ in range(4):
+                with pytest.raises(JobLost):
+                    await client.call("leave")
+            psutil.Process(node.pid).children()[0].kill()
+            node.wait_for_log("its workers with it")
+            await until(lambda: len(workers_of(node)) == 1)
+            assert len(await all_at_once(client, tmp_path / "place", 1)) == 1
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(client.submit("nap", 0.05) for _ in range(20)))
+            assert len(workers_of(node)) == 1
+
+
+def test_an_application_that_no_longer_imports_ends_the_node_once_the_zygote_is_lost(tmp_path: Path) -> None:
+    write_tasks(tmp_path, TASKS)
+    with NodeProcess(tmp_path) as node:
+        write_tasks(tmp_path, "1 / 0\n")
+        psutil.Process(node.pid).children()[0].kill()
+        assert node.wait(10) == 1
+        node.wait_for_log("ZeroDivisionError")
+
+
+def test_an_application_that_serves_other_tasks_ends_the_node_once_the_zygote_is_lost(tmp_path: Path) -> None:
+    write_tasks(tmp_path, TASKS)
+    with NodeProcess(tmp_path) as node:
+        write_tasks(tmp_path, "@mesh.task\ndef other() -> None: ...\n")
+        psutil.Process(node.pid).children()[0].kill()
+        assert node.wait(10) == 1
+        node.wait_for_log("serves other tasks than when this node started")
+
+
+# lifespans
+
+
+@pytest.mark.parametrize("kind", ["", "async"])
+async def test_a_lifespan_surrounds_the_jobs_of_each_worker_once(tmp_path: Path, kind: str) -> None:
+    write_tasks(tmp_path, LIFESPAN.replace("KIND def", f"{kind} def".strip()))
+    with NodeProcess(tmp_path, workers=3) as node:
+        began = {worker.pid for worker in workers_of(node)}
+        async with connected(node) as client:
+            await client.wait_ready()
+            assert all(await asyncio.gather(*(client.submit("job", 0.02) for _ in range(30))))
+            victim = workers_of(node)[0].pid
+            os.kill(victim, signal.SIGKILL)
+            node.wait_for_log(rf"process {victim}\) ended")
+            await until(lambda: len(workers_of(node)) == 3)
+            assert all(await asyncio.gather(*(client.submit("job", 0.02) for _ in range(30))))
+            ended = {worker.pid for worker in workers_of(node)}
+        assert node.stop() == 0
+    story: dict[int, list[str]] = {}
+    for line in (tmp_path / "told").read_text().splitlines():
+        word, what = line.split()
+        story.setdefault(int(word), []).append(what)
+    assert story.keys() == began | ended
+    for pid, steps in story.items():
+        assert steps[0] == "up"
+        assert steps.count("up") == 1
+        assert ("down" in steps) == (pid != victim)
+        assert "down" not in steps[:-1]
+    assert sum(steps.count("job") for steps in story.values()) == 60
+
+
+def test_a_lifespan_that_raises_shows_its_traceback_and_ends_the_node_with_1(tmp_path: Path) -> None:
+    write_tasks(tmp_path, LIFESPAN.replace("KIND def", "def").replace('tell("up")', "1 / 0"))
+    done = run_meshnode(tmp_path, "tasks", "-w", "1", "--bind", "127.0.0.1:0", "--no-mdns", "--no-bridge")
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "a worker cannot set up (its worker exited with status 1)" in done.stderr
