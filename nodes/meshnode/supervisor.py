@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -46,6 +47,9 @@ END = b"\x90"
 
 _CAUSE_S = 0.05
 """Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then."""
+
+_DEATHS_S = 1.0
+"""Seconds for which the loop waits for workers that were killed, all together; it takes milliseconds."""
 
 
 class Link:
@@ -352,6 +356,8 @@ class Supervisor:
             self._fail(f"the process that imports the application ended ({cause_of_exit(status)})")
             return
         log.error("the zygote ended (%s), its workers with it; another starts", cause_of_exit(status))
+        self.kill()
+        self._await_deaths()
         events: list[Event] = []
         for link in list(self._links.values()):
             self._take_outcomes(link, events, sys.maxsize)
@@ -364,6 +370,15 @@ class Supervisor:
         self._timers.clear()
         self._turn(events)
         self._later(self._respawn.delay(-1, 0.0), self._start_zygote)
+
+    def _await_deaths(self) -> None:
+        """Wait until killed workers are no more: until then one may still take up an order that is to run elsewhere."""
+        deadline = time.monotonic() + _DEATHS_S
+        for link in self._links.values():
+            if link.pidfd >= 0:
+                poll = select.poll()
+                poll.register(link.pidfd, select.POLLIN)
+                poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
 
     def _fail(self, text: str) -> None:
         if not self._loaded.done():
