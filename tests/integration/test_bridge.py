@@ -420,7 +420,7 @@ async def test_a_last_line_without_its_end_is_not_run_and_said_so() -> None:
 FIRE = """
 import socket, sys
 host, port, number, size, at_once = sys.argv[1], *map(int, sys.argv[2:])
-frame = b'{"function": "note", "args": ["xxxx"]'
+frame = b'{"function": "hold", "args": ["xxxx"]'
 line = frame + b" " * (size - len(frame) - 2) + b"}\\n"
 with socket.create_connection((host, port)) as connection:
     for piece in [line * number] if at_once else [line] * number:
@@ -434,20 +434,23 @@ with socket.create_connection((host, port)) as connection:
         (300, 1024, True),
         (300, 1024, False),
         (5000, 200, True),
+        (5000, 200, False),
         (2000, 1024, True),
+        (2000, 1024, False),
     ],
 )
 @on_both_loops
 async def test_what_a_caller_wrote_runs_though_it_closed_at_once(number: int, size: int, at_once: bool) -> None:
-    """The caller is a process of its own: a thread of this one would be held up by the interpreter's lock.
+    """No job ends before the caller has closed, as with any that takes a while.
 
-    One that writes in pieces for longer than replies wait may lose what its own kernel kept back
-    (docs/text-protocol.md, Fire and forget): nothing that this side can be held to.
+    One that writes on after it was answered, and closes without having read, may lose what its own kernel kept back:
+    nothing that this side can be held to (docs/text-protocol.md, Fire and forget).
     """
     async with a_node() as node:
         arguments = [node.place[0], *(str(int(n)) for n in (node.place[1], number, size, at_once))]
         caller = await asyncio.create_subprocess_exec(sys.executable, "-c", FIRE, *arguments)
         assert await caller.wait() == 0
+        node.release()
         await node.until(lambda: len(node.ran) == number)
         await node.until(lambda: not node.bridge._by_owner)
 

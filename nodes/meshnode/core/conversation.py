@@ -45,13 +45,11 @@ BURST = 512
 """Lines taken in one turn, so that a flood of small ones leaves the loop to others."""
 
 QUIET_S = 0.005
-LONG_QUIET_S = 0.025
-MANY = 16
-HUSH_S = 0.25
-"""Seconds of silence for which the first reply waits on a connection that has asked for more than one thing, or for
-`MANY`, and seconds for which it waits at most. A caller that writes on and closes without reading resets the
-connection as soon as it has been answered, and its kernel drops what it has not sent: up to 64 KiB, which it keeps back
-while it is owed an acknowledgement. One that is set aside while it writes is silent for some milliseconds too."""
+HUSH_S = 0.1
+"""Seconds of silence for which the first reply waits on a connection that has asked for more than one thing, and
+seconds for which it waits at most. A caller that writes on and closes without reading resets the connection as soon as
+it has been answered, and its kernel drops what it has not sent: up to 64 KiB, which it keeps back while it is owed an
+acknowledgement."""
 
 LINGER_S = 1.0
 """Seconds for which input is read and dropped after the last line, so that no reset swallows that line."""
@@ -199,8 +197,7 @@ class Conversation:
         """When the first words may be said to a caller that asks for more at once."""
         if self._spoken or self.requests < 2 or not self._taking:
             return 0.0
-        quiet = QUIET_S if self.requests < MANY else LONG_QUIET_S
-        return min(self._heard_at + quiet, self._began_at + HUSH_S)
+        return min(self._heard_at + QUIET_S, self._began_at + HUSH_S)
 
     @property
     def _unread_deadline(self) -> float:

@@ -1,125 +1,255 @@
-"""Which worker gets the next jobs."""
+"""The workers of a node: who is free, who has room, who gets the next job."""
 
 import pytest
 
 from mesh.wire.messages import Submit, TaskSpec
-from meshnode.core.held import COROUTINE, FOREVER, WHOLE, Held, Owner, TaskEntry
-from meshnode.core.pool import Pool, Worker
-from meshnode.core.runtime import BUDGET_S
+from meshnode.core.held import COROUTINE, FOREVER, Held, Owner, TaskEntry
+from meshnode.core.pool import MOST, Pool, Worker
 
+SHORT_S = 58e-6  # five of them are a worker's budget
 OWNER = Owner(1)
+SLOW = TaskEntry(TaskSpec("slow"), 0)
 
 
-def entry(mean: float | None = None, kind: int = WHOLE) -> TaskEntry:
-    made = TaskEntry(TaskSpec(name="t"), 0, kind)
-    if mean is not None:
-        made.runtime.observe(1, mean, mean)
-    return made
+def short(seconds: float = SHORT_S) -> TaskEntry:
+    entry = TaskEntry(TaskSpec("short"), 1)
+    entry.runtime.observe(1, seconds, seconds)
+    return entry
 
 
-def pool(workers: int = 4, *, cores: int = 2, concurrency: int = 1) -> Pool:
+def coroutine() -> TaskEntry:
+    return TaskEntry(TaskSpec("fetch", is_async=True), 2, COROUTINE)
+
+
+def pool(workers: int, *, cores: int = 2, concurrency: int = 1) -> Pool:
     made = Pool(concurrency=concurrency, cores=cores)
-    for key in range(workers):
+    for key in range(1, workers + 1):
         made.add(key)
     return made
 
 
-def held(task: TaskEntry) -> Held:
-    return Held(Submit(b"i" * 16, 1, "t", 0, None, None, b""), task, OWNER, FOREVER)
+def job(entry: TaskEntry) -> Held:
+    return Held(Submit(bytes(16), 1, entry.spec.name, 0, None, None, b""), entry, OWNER, FOREVER)
 
 
-def give(to: Pool, task: TaskEntry, jobs: int = 1) -> Worker:
-    choice = to.pick(task, jobs)
+def give(made: Pool, entry: TaskEntry, wanted: int = 1) -> tuple[int, list[Held]]:
+    """Give a worker as many jobs as it has room for: its key, and the jobs."""
+    choice = made.pick(entry, wanted)
     assert choice is not None
-    for _ in range(min(choice[1], jobs)):
-        to.give(choice[0], held(task))
-    return choice[0]
+    worker, room = choice
+    jobs = [job(entry) for _ in range(room)]
+    for held in jobs:
+        made.give(worker, held)
+    return worker.key, jobs
 
 
-def test_a_slow_job_takes_an_idle_worker_and_no_second_one_goes_behind_it() -> None:
-    slow, workers = entry(0.01), pool(2)
-    assert {give(workers, slow).key, give(workers, slow).key} == {0, 1}
-    assert workers.pick(slow, 1) is None
-    assert workers.free == 0
+def share_out(made: Pool, entry: TaskEntry, wanted: int) -> dict[int, int]:
+    """Give as many of the jobs as find room: how many each worker got."""
+    got: dict[int, int] = {}
+    while wanted and made.pick(entry, wanted) is not None:
+        key, jobs = give(made, entry, wanted)
+        got[key] = got.get(key, 0) + len(jobs)
+        wanted -= len(jobs)
+    return got
 
 
-def test_the_worker_that_went_idle_last_is_the_next_to_work() -> None:
-    slow, workers = entry(0.01), pool(3)
-    first, second = give(workers, slow), give(workers, slow)
-    workers.end(first, 1)
-    assert give(workers, slow) is first
-    workers.end(second, 1)
-    assert give(workers, slow) is second
+def test_where_no_worker_is_ready_no_job_goes() -> None:
+    made = pool(0)
+    assert [made.pick(entry, 1) for entry in (SLOW, short(), coroutine())] == [None] * 3
+    assert (made.free, made.free_async) == (0, 0)
 
 
-def test_short_jobs_stay_on_as_many_workers_as_there_are_cores() -> None:
-    short, workers = entry(1e-6), pool(64, cores=2)
-    used = {give(workers, short, 8).key for _ in range(20)}
-    assert len(used) == 2
-    assert workers.free == 62
+def test_slow_jobs_take_a_worker_each_until_none_is_free() -> None:
+    made = pool(3)
+    assert sorted(share_out(made, SLOW, 10).values()) == [1, 1, 1]
+    assert made.free == 0
+    assert made.pick(SLOW, 1) is None
 
 
-def test_a_worker_holds_no_more_short_jobs_than_the_budget_allows() -> None:
-    short, workers = entry(BUDGET_S / 10), pool(1, cores=1)
-    worker = give(workers, short, 100)
-    assert len(worker.outstanding) == 10
-    assert workers.room(worker, short) == 0
+def test_the_worker_that_went_idle_last_is_taken_first() -> None:
+    made = pool(3)
+    given = {key: jobs[0] for key, jobs in (give(made, SLOW) for _ in range(3))}
+    for key in (2, 3, 1):
+        made.end(made.workers[key], given[key].seq)
+    assert [give(made, SLOW)[0] for _ in range(3)] == [1, 3, 2]
 
 
-def test_full_workers_have_a_further_one_woken() -> None:
-    short, workers = entry(BUDGET_S / 3), pool(3, cores=1)
-    assert give(workers, short, 3).key != give(workers, short, 3).key
+def test_short_jobs_are_spread_over_as_many_workers_as_there_are_cores() -> None:
+    made = pool(4, cores=2)
+    assert sorted(share_out(made, short(), 6).values()) == [3, 3]
+    assert made.free == 2
 
 
-def test_a_worker_that_drags_on_gets_nothing() -> None:
-    short, workers = entry(1e-6), pool(1, cores=1)
-    give(workers, short).stuck = True
-    assert workers.pick(short, 1) is None
+def test_more_short_jobs_go_where_least_work_lies_and_wake_others_only_when_those_are_full() -> None:
+    made = pool(3, cores=2)
+    entry = short()
+    first, _ = give(made, entry, 6)
+    second, _ = give(made, entry, 1)
+    assert give(made, entry, 2)[0] == second
+    assert made.free == 1
+    third = ({1, 2, 3} - {first, second}).pop()
+    assert share_out(made, entry, 100) == {first: 2, second: 2, third: 5}
+    assert made.pick(entry, 1) is None
 
 
-def test_coroutines_share_a_worker_up_to_the_concurrency() -> None:
-    task, workers = entry(kind=COROUTINE), pool(1, cores=1, concurrency=3)
-    assert workers.free_async == 3
-    worker = give(workers, task, 2)
-    assert len(worker.outstanding) == 2
-    assert workers.free_async == 1
-    give(workers, task, 5)
-    assert workers.pick(task, 1) is None
-    assert all(workers.running(job) for job in worker.outstanding.values())
+def test_a_worker_holds_as_many_short_jobs_as_make_up_its_budget() -> None:
+    assert share_out(pool(1), short(SHORT_S), 100) == {1: 5}
+    assert share_out(pool(1), short(95e-6), 100) == {1: 3}
 
 
-def test_a_sync_job_does_not_go_to_a_worker_with_coroutines() -> None:
-    workers = pool(1, cores=1, concurrency=3)
-    worker = give(workers, entry(kind=COROUTINE))
-    assert workers.pick(entry(1e-6), 1) is None
-    workers.end(worker, 1)
-    assert workers.pick(entry(1e-6), 1) is not None
+def test_a_worker_holds_a_bounded_number_of_jobs_however_short_they_are() -> None:
+    assert share_out(pool(1), short(1e-7), 10 * MOST) == {1: MOST}
 
 
-def test_coroutines_spread_over_the_cores_before_they_crowd() -> None:
-    task, workers = entry(kind=COROUTINE), pool(4, cores=2, concurrency=8)
-    assert give(workers, task, 8) is not give(workers, task, 8)
-    assert workers.free == 2
+def test_a_slow_job_leaves_no_room_for_a_short_one_behind_it() -> None:
+    made = pool(1)
+    give(made, SLOW)
+    assert made.pick(short(), 1) is None
 
 
-def test_a_removed_worker_gives_back_its_jobs_in_their_order() -> None:
-    short, workers = entry(1e-6), pool(1, cores=1)
-    worker = give(workers, short, 3)
-    assert [job.seq for job in workers.remove(worker.key)] == [1, 2, 3]
-    assert list(workers.remove(worker.key)) == []
-    assert workers.free == 0
+def test_a_worker_that_drags_on_gets_nothing_and_another_is_woken_instead() -> None:
+    made = pool(2, cores=1)
+    entry = short()
+    key, _ = give(made, entry)
+    made.workers[key].stuck = True
+    assert made.room(made.workers[key], entry) == 0
+    other, _ = give(made, entry)
+    assert other != key
+    made.workers[other].stuck = True
+    assert made.pick(entry, 1) is None
 
 
-def test_an_outcome_of_an_order_that_it_did_not_have_is_nothing() -> None:
-    workers = pool(1)
-    worker = give(workers, entry())
-    assert workers.end(worker, 2) is None
-    assert workers.end(worker, 1) is not None
-    assert worker.load == pytest.approx(0.0)
+def test_a_worker_that_drags_on_does_not_hide_one_with_room() -> None:
+    made = pool(2, cores=2)
+    entry = short()
+    (stuck, _), (busy, _) = give(made, entry), give(made, entry, 3)
+    made.workers[stuck].stuck = True
+    assert give(made, entry)[0] == busy
 
 
-def test_only_the_first_of_several_prefetched_jobs_counts_as_running() -> None:
-    short, workers = entry(1e-6), pool(1, cores=1)
-    worker = give(workers, short, 3)
-    assert [workers.running(job) for job in worker.outstanding.values()] == [True, False, False]
-    assert not workers.running(held(short))
+def test_a_job_that_ended_gives_its_budget_back() -> None:
+    made = pool(1)
+    entry = short()
+    key, jobs = give(made, entry, 9)
+    worker = made.workers[key]
+    assert made.room(worker, entry) == 0
+    assert made.end(worker, jobs[0].seq) is jobs[0]
+    assert made.room(worker, entry) == 1
+    assert made.free == 0
+    for held in jobs[1:]:
+        made.end(worker, held.seq)
+    assert made.free == 1
+    assert made.room(worker, entry) == 5
+
+
+def test_an_order_that_a_worker_does_not_have_cannot_end_there() -> None:
+    made = pool(1)
+    key, jobs = give(made, SLOW)
+    worker = made.workers[key]
+    assert made.end(worker, 77) is None
+    assert made.end(worker, jobs[0].seq) is jobs[0]
+    assert made.end(worker, jobs[0].seq) is None
+    assert made.free == 1
+
+
+def test_a_workers_orders_are_counted_from_one_and_never_twice() -> None:
+    made = pool(1)
+    seqs = []
+    for _ in range(3):
+        key, jobs = give(made, SLOW)
+        seqs.append(jobs[0].seq)
+        made.end(made.workers[key], jobs[0].seq)
+    assert seqs == [1, 2, 3]
+
+
+def test_coroutines_share_a_worker_up_to_its_places() -> None:
+    made = pool(1, concurrency=3)
+    assert made.free_async == 3
+    assert share_out(made, coroutine(), 10) == {1: 3}
+    assert (made.free, made.free_async) == (0, 0)
+
+
+def test_coroutines_spread_over_the_cores_first_and_then_go_where_the_fewest_are() -> None:
+    made = pool(3, concurrency=4, cores=2)
+    entry = coroutine()
+    (first, _), (second, _) = give(made, entry, 4), give(made, entry, 1)
+    assert first != second
+    assert made.free == 1
+    assert give(made, entry, 1)[0] == second
+    assert made.free_async == 4 + 2 + 2
+
+
+def test_coroutines_wake_another_worker_when_all_places_at_the_others_are_taken() -> None:
+    made = pool(3, concurrency=2, cores=2)
+    assert sorted(share_out(made, coroutine(), 100).values()) == [2, 2, 2]
+    assert made.pick(coroutine(), 1) is None
+
+
+def test_coroutines_and_whole_jobs_do_not_share_a_worker() -> None:
+    made = pool(1, concurrency=3)
+    entry = coroutine()
+    key, jobs = give(made, entry)
+    assert made.pick(SLOW, 1) is None
+    assert made.pick(short(), 1) is None
+    assert made.room(made.workers[key], short()) == 0
+    made.end(made.workers[key], jobs[0].seq)
+    give(made, SLOW)
+    assert made.pick(entry, 1) is None
+    assert made.free_async == 0
+
+
+def test_coroutines_do_not_wait_in_a_workers_socket() -> None:
+    made = pool(1, concurrency=3)
+    give(made, short())
+    assert made.room(made.workers[1], coroutine()) == 0
+
+
+def test_without_places_for_coroutines_each_free_worker_counts_as_one() -> None:
+    made = pool(3, concurrency=1)
+    give(made, short())
+    assert (made.free, made.free_async) == (2, 2)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_that_is_gone_gets_nothing_more(*, busy: bool) -> None:
+    made = pool(1)
+    jobs = give(made, short(), 3)[1] if busy else []
+    assert list(made.remove(1)) == jobs
+    assert made.free == 0
+    assert made.pick(short(), 1) is None
+    assert made.pick(SLOW, 1) is None
+
+
+def test_a_worker_that_is_not_known_leaves_nothing_behind_and_takes_nobody_along() -> None:
+    made = pool(1)
+    assert list(made.remove(9)) == []
+    assert made.free == 1
+
+
+def test_only_the_first_job_in_a_workers_socket_seems_to_run() -> None:
+    made = pool(1)
+    _, jobs = give(made, short(), 6)
+    assert [made.running(held) for held in jobs] == [True, False, False]
+    made.end(made.workers[1], jobs[0].seq)
+    assert [made.running(held) for held in jobs[1:]] == [True, False]
+
+
+def test_all_coroutines_of_a_worker_run() -> None:
+    made = pool(1, concurrency=3)
+    _, jobs = give(made, coroutine(), 5)
+    assert [made.running(held) for held in jobs] == [True] * 3
+
+
+def test_a_job_that_waits_or_whose_worker_is_gone_does_not_run() -> None:
+    made = pool(1)
+    waiting = job(SLOW)
+    waiting.worker = 1
+    assert not made.running(waiting)
+    _, jobs = give(made, SLOW)
+    made.remove(1)
+    assert not made.running(jobs[0])
+
+
+def test_a_new_worker_has_done_nothing_yet() -> None:
+    worker = Worker(5)
+    assert (worker.last, worker.load, worker.outstanding, worker.stuck) == (0, 0.0, {}, False)

@@ -1,40 +1,100 @@
-"""The order of a bridge connection's answers."""
+"""The answers that a bridge connection is owed."""
 
 from meshnode.core.replies import Replies
 from meshnode.core.request import Asked
 
 
-def test_answers_without_an_id_keep_the_order_of_their_requests() -> None:
-    replies, first, second = Replies(), Asked(None), Asked(None)
-    replies.expect(first)
-    replies.expect(second)
+def expected(replies: Replies, tag: bytes | None = None) -> Asked:
+    asked = Asked(tag)
+    replies.expect(asked)
+    return asked
+
+
+def test_nothing_is_owed_where_nothing_was_asked() -> None:
+    replies = Replies()
+    assert not replies
+    assert not replies.ready
+    assert replies.take() == b""
+
+
+def test_answers_without_an_id_are_written_in_the_order_of_their_requests() -> None:
+    replies = Replies()
+    first, second, third = expected(replies), expected(replies), expected(replies)
+    replies.answer(third, b"3\n")
     replies.answer(second, b"2\n")
     assert not replies.ready
-    assert replies.in_order == 2
-    replies.say(None, b"3\n")
+    assert replies.in_order == 3
     replies.answer(first, b"1\n")
+    assert replies.in_order == 0
     assert replies.take() == b"1\n2\n3\n"
     assert not replies
 
 
-def test_answers_with_an_id_are_written_as_they_come() -> None:
-    replies, first, second = Replies(), Asked(b"1"), Asked(b"2")
-    replies.expect(first)
-    replies.expect(second)
-    replies.answer(second, b"two\n")
-    replies.say(b"9", b"nine\n")
-    assert replies.take() == b"two\nnine\n"
-    assert replies.tags == {b"1"}
+def test_an_answer_waits_only_for_earlier_ones() -> None:
+    replies = Replies()
+    first, second = expected(replies), expected(replies)
+    replies.answer(first, b"1\n")
+    assert replies.take() == b"1\n"
+    assert replies.in_order == 1
     assert replies
+    replies.answer(second, b"2\n")
+    assert replies.take() == b"2\n"
 
 
-def test_a_muted_connection_is_owed_its_answers_but_gets_none() -> None:
-    replies, asked = Replies(), Asked(None)
-    replies.say(b"1", b"one\n")
-    replies.expect(asked)
+def test_answers_with_an_id_are_written_as_they_come() -> None:
+    replies = Replies()
+    expected(replies)
+    one, two = expected(replies, b"1"), expected(replies, b"2")
+    assert replies.tags == {b"1", b"2"}
+    replies.answer(two, b"two\n")
+    assert replies.take() == b"two\n"
+    assert replies.tags == {b"1"}
+    replies.answer(one, b"one\n")
+    assert replies.take() == b"one\n"
+    assert replies.tags == set()
+
+
+def test_an_answer_with_an_id_is_owed_until_it_is_given() -> None:
+    replies = Replies()
+    asked = expected(replies, b"1")
+    assert replies
+    assert replies.in_order == 0
+    replies.answer(asked, b"1\n")
+    assert not replies
+    assert replies.ready
+
+
+def test_what_is_answered_at_once_has_its_place_in_the_order_too() -> None:
+    replies = Replies()
+    first = expected(replies)
+    replies.say(None, b"bad\n")
+    assert replies.take() == b""
+    replies.answer(first, b"1\n")
+    assert replies.take() == b"1\nbad\n"
+
+
+def test_what_is_answered_at_once_under_an_id_waits_for_nobody_and_leaves_an_open_id_open() -> None:
+    replies = Replies()
+    expected(replies)
+    expected(replies, b"7")
+    replies.say(b"7", b"in use\n")
+    assert replies.take() == b"in use\n"
+    assert replies.tags == {b"7"}
+
+
+def test_what_was_taken_is_not_given_again() -> None:
+    replies = Replies()
+    replies.say(None, b"1\n")
+    assert (replies.take(), replies.take()) == (b"1\n", b"")
+
+
+def test_where_nobody_listens_answers_are_dropped_but_no_longer_owed() -> None:
+    replies = Replies()
+    first, second = expected(replies), expected(replies, b"2")
+    replies.say(b"3", b"written already\n")
     replies.mute()
     assert not replies.ready
-    assert replies
-    replies.answer(asked, b"late\n")
+    replies.answer(first, b"1\n")
+    replies.answer(second, b"2\n")
     assert replies.take() == b""
     assert not replies

@@ -1,0 +1,231 @@
+"""Who speaks to the node's front, and what their messages mean to the scheduler."""
+
+import pytest
+
+from mesh.wire.messages import (
+    EPOCH,
+    VERSIONS,
+    WRONG_MESH,
+    WRONG_VERSION,
+    About,
+    Bye,
+    Cancel,
+    ClientItem,
+    ClientMessage,
+    Hello,
+    NodeItem,
+    Ping,
+    Pong,
+    Refuse,
+    Reject,
+    Submit,
+    SubmitLarge,
+    Welcome,
+)
+from meshnode.core import peers as module
+from meshnode.core.events import CancelAsked, Event, Left, Spoken, Submitted
+from meshnode.core.held import Owner
+from meshnode.core.peers import SILENCE_S, STALE_MS, Peers
+
+LIFE = b"epoch--1"
+ABOUT = About("0" * 32, LIFE, "n1", "default", 4, 1, 1 << 20, [])
+NOW = 100.0
+
+
+def hello(*, mesh: str = "default", lowest: int = 1, highest: int = 1) -> Hello:
+    return Hello("mesh", lowest, highest, mesh, "web")
+
+
+def submit(number: int) -> Submit:
+    return Submit(number.to_bytes(16, "big"), 1, "add", 0, None, None, b"")
+
+
+def large(number: int) -> SubmitLarge:
+    return SubmitLarge(number.to_bytes(16, "big"), 2, "add", 0, None, None, 1)
+
+
+class Door:
+    """A front's peers, and what came of what they said."""
+
+    def __init__(self) -> None:
+        self.peers = Peers(ABOUT)
+        self.keys = 0
+
+    def say(
+        self, who: bytes, *items: ClientItem, now: float = NOW, epoch: bytes = LIFE, stamp: int | None = None
+    ) -> tuple[list[Event], list[NodeItem]]:
+        self.keys += 1
+        heard = round(now * 1000) if stamp is None else stamp
+        return self.peers.take(who, ClientMessage(epoch, heard, list(items)), now, self.keys)
+
+    def greet(self, who: bytes, *, now: float = NOW) -> Owner:
+        events, _ = self.say(who, hello(), now=now)
+        (spoken,) = events
+        assert isinstance(spoken, Spoken)
+        return spoken.owner
+
+
+def refusal(items: list[NodeItem]) -> Refuse:
+    (item,) = items
+    assert isinstance(item, Refuse)
+    return item
+
+
+def test_who_greets_is_welcomed_and_known() -> None:
+    door = Door()
+    events, items = door.say(b"a", hello())
+    assert items == []
+    (spoken,) = events
+    assert isinstance(spoken, Spoken)
+    assert spoken.items == [Welcome(1, ABOUT)]
+    assert len(door.peers) == 1
+    peer = door.peers.of(spoken.owner)
+    assert peer is not None
+    assert (peer.routing_id, peer.name) == (b"a", "web")
+
+
+def test_each_peer_has_an_owner_of_its_own_and_keeps_it() -> None:
+    door = Door()
+    one, other = door.greet(b"a"), door.greet(b"b")
+    assert one.key != other.key
+    assert door.greet(b"a") is one
+    assert len(door.peers) == 2
+
+
+def test_the_highest_version_that_both_speak_is_spoken() -> None:
+    door = Door()
+    events, _ = door.say(b"a", hello(highest=99))
+    (spoken,) = events
+    assert isinstance(spoken, Spoken)
+    assert spoken.items == [Welcome(VERSIONS[1], ABOUT)]
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [
+        (hello(mesh="other"), WRONG_MESH),
+        (hello(lowest=VERSIONS[1] + 1, highest=99), WRONG_VERSION),
+        (hello(lowest=0, highest=VERSIONS[0] - 1), WRONG_VERSION),
+    ],
+)
+def test_who_belongs_elsewhere_or_speaks_otherwise_is_refused(greeting: Hello, reason: str) -> None:
+    door = Door()
+    events, items = door.say(b"a", greeting, submit(1))
+    assert events == []
+    assert refusal(items).reason == reason
+    assert len(door.peers) == 0
+
+
+def test_one_peer_too_many_is_refused_until_another_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_PEERS", 2)
+    door = Door()
+    door.greet(b"a")
+    door.greet(b"b")
+    assert refusal(door.say(b"c", hello())[1]).reason == "busy"
+    assert len(door.peers) == 2
+    door.greet(b"a")
+    door.say(b"b", Bye())
+    door.greet(b"c")
+
+
+def test_a_stranger_is_told_to_greet_again_and_gets_its_jobs_back() -> None:
+    door = Door()
+    events, items = door.say(b"a", submit(1), Ping(7), large(2))
+    assert events == []
+    rejects, last = items[:-1], items[-1]
+    assert [(r.id, r.attempt, r.reason) for r in rejects if isinstance(r, Reject)] == [
+        (submit(1).id, 1, EPOCH),
+        (large(2).id, 2, EPOCH),
+    ]
+    assert isinstance(last, Bye)
+    assert len(door.peers) == 0
+
+
+def test_jobs_may_come_with_the_greeting_and_are_handed_in_together() -> None:
+    door = Door()
+    events, _ = door.say(b"a", submit(1), hello(), submit(2))
+    submitted = [event for event in events if isinstance(event, Submitted)]
+    assert [(event.jobs, event.stale) for event in submitted] == [([submit(1), submit(2)], False)]
+    assert any(isinstance(event, Spoken) for event in events)
+
+
+def test_a_job_is_handed_in_before_it_is_cancelled() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    events, _ = door.say(b"a", Cancel(submit(1).id), submit(1))
+    assert events == [Submitted(owner, [submit(1)]), CancelAsked(owner, submit(1).id)]
+
+
+def test_a_ping_is_answered_with_its_token() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    assert door.say(b"a", Ping(42)) == ([Spoken(owner, [Pong(42)])], [])
+
+
+@pytest.mark.parametrize(("age_ms", "stale"), [(0, False), (STALE_MS, False), (STALE_MS + 1, True)])
+def test_jobs_sent_on_word_that_is_too_old_are_stale(age_ms: int, *, stale: bool) -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    events, _ = door.say(b"a", submit(1), stamp=round(NOW * 1000) - age_ms)
+    assert events == [Submitted(owner, [submit(1)], stale=stale)]
+
+
+def test_jobs_meant_for_an_earlier_life_of_the_node_are_rejected_and_counted_as_seen() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    events, items = door.say(b"a", submit(1), submit(2), epoch=b"epoch--0")
+    assert items == []
+    (spoken,) = events
+    assert isinstance(spoken, Spoken)
+    assert [(r.id, r.reason) for r in spoken.items if isinstance(r, Reject)] == [
+        (submit(1).id, EPOCH),
+        (submit(2).id, EPOCH),
+    ]
+    assert owner.seen == 2
+
+
+def test_a_ping_across_lives_is_answered_all_the_same() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    assert door.say(b"a", Ping(1), epoch=b"")[0] == [Spoken(owner, [Pong(1)])]
+
+
+def test_a_job_whose_frame_is_missing_is_counted_and_handed_to_nobody() -> None:
+    door = Door()
+    door.greet(b"a")
+    assert door.say(b"a", large(1)) == ([], [])
+    assert door.peers.malformed == 1
+
+
+def test_who_says_goodbye_is_forgotten_and_must_greet_anew() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    assert door.say(b"a", Bye()) == ([Left(owner)], [])
+    assert door.peers.of(owner) is None
+    assert len(door.peers) == 0
+    events, items = door.say(b"a", Ping(1))
+    assert events == []
+    assert [type(item) for item in items] == [Bye]
+    assert door.greet(b"a") is not owner
+
+
+def test_who_cannot_be_reached_is_forgotten_once() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    assert door.peers.lost(b"a") == [Left(owner)]
+    assert door.peers.lost(b"a") == []
+    assert door.peers.forget(owner) == []
+    assert len(door.peers) == 0
+
+
+def test_only_who_has_been_silent_for_long_is_forgotten() -> None:
+    door = Door()
+    silent, talks = door.greet(b"a", now=0.0), door.greet(b"b", now=0.0)
+    late = door.greet(b"c", now=5.0)
+    door.say(b"b", Ping(1), now=10.0)
+    assert door.peers.forget_silent(SILENCE_S - 0.1) == []
+    assert door.peers.forget_silent(SILENCE_S) == [Left(silent)]
+    assert [peer.owner for peer in door.peers.everyone()] == [late, talks]
+    assert door.peers.forget_silent(100.0) == [Left(late), Left(talks)]
+    assert door.peers.everyone() == []
+    assert door.peers.forget_silent(200.0) == []

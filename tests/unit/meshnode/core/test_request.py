@@ -1,0 +1,192 @@
+"""What a bridge caller's line comes to: a job, or an answer at once."""
+
+import json
+from itertools import count
+from typing import Any
+
+import pytest
+
+from mesh.wire.messages import (
+    BUSY,
+    CANCELLED,
+    CRASH,
+    DRAINING,
+    EXPIRED,
+    FORM_JSON,
+    TOO_BIG,
+    UNKNOWN_TASK,
+    Failed,
+    Lost,
+    Options,
+    Reject,
+    Result,
+    Submit,
+    TaskSpec,
+)
+from meshnode.core.held import FOREVER, TaskEntry
+from meshnode.core.request import Asked, Desk, outcome
+
+ID = bytes(16)
+NOW = 50.0
+
+
+class Tasks:
+    """What this node serves, and `far`, which another one does."""
+
+    def __init__(self) -> None:
+        specs = [
+            TaskSpec("open", bridge=True),
+            TaskSpec("opens", bridge=True, timeout=3.0, priority=7),
+            TaskSpec("opened"),
+        ]
+        self.tasks = {spec.name: TaskEntry(spec, index) for index, spec in enumerate(specs)}
+
+    def knows(self, task: str) -> TaskSpec | None:
+        entry = self.tasks.get(task)
+        if entry is not None:
+            return entry.spec
+        return TaskSpec("far", bridge=True) if task == "far" else None
+
+
+def desk(*, draining: bool = False) -> Desk:
+    numbers = count(1)
+    return Desk(Tasks(), lambda: next(numbers).to_bytes(16, "big"), draining=draining)
+
+
+def take(line: bytes, *, draining: bool = False, open_tags: tuple[bytes, ...] = ()) -> Asked:
+    return desk(draining=draining).take(line, NOW, open_tags=open_tags)
+
+
+def submitted(asked: Asked) -> Submit:
+    assert asked.answer is None
+    assert asked.submit is not None
+    return asked.submit
+
+
+def error_of(asked: Asked) -> dict[str, Any]:
+    assert asked.submit is None
+    assert asked.answer is not None
+    error: dict[str, Any] = json.loads(asked.answer)["error"]
+    return error
+
+
+def test_a_request_becomes_a_job_with_its_arguments_as_they_came() -> None:
+    asked = take(b'{"function": "open", "args": [1, 2]}')
+    assert submitted(asked) == Submit((1).to_bytes(16, "big"), 1, "open", FORM_JSON, None, Options(), b"[1, 2]")
+    assert (asked.tag, asked.size, asked.expires, asked.fragile) == (None, 6, FOREVER, False)
+
+
+def test_each_job_gets_an_id_of_its_own_whatever_its_caller_calls_it() -> None:
+    one_desk = desk()
+    lines = [b'{"function": "open", "id": 1}', b'{"function": "open", "id": 2}', b'{"function": "open"}']
+    asked = [one_desk.take(line, NOW, open_tags=()) for line in lines]
+    assert [one.tag for one in asked] == [b"1", b"2", None]
+    assert len({submitted(one).id for one in asked}) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "expires", "priority"),
+    [
+        (b'"function": "open"', FOREVER, 5),
+        (b'"function": "open", "timeout": 0.5, "priority": 0', NOW + 0.5, 0),
+        (b'"function": "opens"', NOW + 3, 7),
+        (b'"function": "opens", "timeout": 9, "priority": 1', NOW + 9, 1),
+    ],
+)
+def test_what_a_request_asks_for_comes_before_what_its_task_says(fields: bytes, expires: float, priority: int) -> None:
+    asked = take(b"{" + fields + b"}")
+    assert asked.expires == expires
+    assert submitted(asked).options == Options(priority=priority)
+
+
+def test_a_request_may_be_wanted_only_while_its_caller_is_there() -> None:
+    assert take(b'{"function": "open", "cancel_on_disconnect": true}').fragile
+
+
+def test_a_task_that_only_another_node_serves_can_be_asked_for() -> None:
+    assert submitted(take(b'{"function": "far"}')).task == "far"
+
+
+def test_a_line_that_is_no_request_is_answered_under_its_id() -> None:
+    asked = take(b'{"id": 4}')
+    assert asked.tag == b"4"
+    assert error_of(asked)["type"] == "ProtocolError"
+
+
+def test_an_id_in_use_cannot_be_used_again_before_its_answer() -> None:
+    line = b'{"function": "open", "id": 4}'
+    asked = take(line, open_tags=(b"4",))
+    assert error_of(asked)["type"] == "ProtocolError"
+    assert asked.tag == b"4"
+    assert submitted(take(line, open_tags=(b"5", b'"4"'))).task == "open"
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        (b'{"function": "$ping"}', {"ok": True}),
+        (b'{"function": "$ping", "id": 1}', {"id": 1, "ok": True, "result": {"ok": True}}),
+    ],
+)
+def test_a_ping_is_answered_without_a_job(line: bytes, answer: dict[str, Any]) -> None:
+    asked = take(line)
+    assert asked.submit is None
+    assert asked.answer is not None
+    assert json.loads(asked.answer) == answer
+
+
+def test_a_ping_to_a_node_that_is_leaving_fails_so_that_a_load_balancer_turns_away() -> None:
+    error = error_of(take(b'{"function": "$ping"}', draining=True))
+    assert (error["type"], error["retryable"], error["started"]) == ("MeshBusy", True, False)
+
+
+def test_a_task_that_is_not_open_to_plain_sockets_is_not_run() -> None:
+    error = error_of(take(b'{"function": "opened"}'))
+    assert error["type"] == "NotAllowed"
+    assert "opened" in error["message"]
+
+
+def test_an_unknown_task_is_said_to_be_unknown_with_those_near_it_that_are_open() -> None:
+    error = error_of(take(b'{"function": "opn"}'))
+    assert error["type"] == "UnknownTask"
+    assert "'open' or 'opens'" in error["message"]
+    assert "opened" not in error["message"]
+
+
+def test_a_name_like_no_other_gets_no_hint() -> None:
+    assert error_of(take(b'{"function": "zzz"}'))["message"] == "no node serves a task 'zzz'"
+
+
+def test_a_long_unknown_name_is_not_sent_back_whole() -> None:
+    assert len(error_of(take(b'{"function": "' + b"x" * 100_000 + b'"}'))["message"]) < 200
+
+
+def test_what_a_job_returned_or_raised_is_sent_as_it_came() -> None:
+    assert json.loads(outcome(b"1", Result(ID, 1, b"[3]"))) == {"id": 1, "ok": True, "result": [3]}
+    assert outcome(None, Result(ID, 1, b"[3]")) == b"[3]\n"
+    failed = json.loads(outcome(b"1", Failed(ID, 1, b'{"type":"ValueError"}')))
+    assert failed == {"id": 1, "ok": False, "error": {"type": "ValueError"}}
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (UNKNOWN_TASK, "UnknownTask"),
+        (EXPIRED, "JobTimeout"),
+        (CANCELLED, "JobCancelled"),
+        (TOO_BIG, "PayloadTooLarge"),
+        (BUSY, "MeshBusy"),
+        (DRAINING, "MeshBusy"),
+        ("a reason of a later version", "MeshBusy"),
+    ],
+)
+def test_a_rejected_job_surely_did_not_run(reason: str, kind: str) -> None:
+    error = json.loads(outcome(None, Reject(ID, 1, reason, "why")))["error"]
+    assert (error["type"], error["message"], error["started"]) == (kind, "why", False)
+
+
+@pytest.mark.parametrize(("reason", "kind"), [(EXPIRED, "JobTimeout"), (CRASH, "JobLost")])
+@pytest.mark.parametrize("started", [True, False])
+def test_a_lost_job_says_if_it_may_have_run(reason: str, kind: str, *, started: bool) -> None:
+    error = json.loads(outcome(None, Lost(ID, 1, reason, started, "why")))["error"]
+    assert (error["type"], error["message"], error["started"]) == (kind, "why", started)

@@ -1,0 +1,694 @@
+"""Which job goes where, told step by step."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from mesh.wire.messages import (
+    BUSY,
+    CANCELLED,
+    CRASH,
+    DRAINING,
+    EXPIRED,
+    GRACE,
+    STALE,
+    UNKNOWN_TASK,
+    Accepted,
+    Failed,
+    Lost,
+    NodeItem,
+    Options,
+    Pong,
+    Reject,
+    Result,
+    Started,
+    Submit,
+    TaskSpec,
+)
+from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
+from meshnode.core.events import (
+    CancelAsked,
+    Draining,
+    Ended,
+    Event,
+    ForwardEnded,
+    GraceOver,
+    Left,
+    Spoken,
+    Submitted,
+    TakenBack,
+    Tick,
+    WorkerLost,
+    WorkerReady,
+)
+from meshnode.core.held import Held, Owner
+from meshnode.core.orders import RAISED, RETURNED, Outcome
+from meshnode.core.scheduler import DRAG_S, NEWS_IDS, NEWS_S, Scheduler
+
+TASKS = [TaskSpec("slow"), TaskSpec("short"), TaskSpec("fetch", is_async=True)]
+FAR = TaskSpec("far")
+SHORT_S = 40e-6
+HIGH, LOW = Options(priority=9), Options(priority=1)
+
+
+class Mesh:
+    """The other nodes: `places` are free there for any task."""
+
+    def __init__(self) -> None:
+        self.places = 0
+
+    def free(self, task: str, *, is_async: bool) -> int:
+        return self.places
+
+    def spec(self, task: str) -> TaskSpec | None:
+        return FAR if task == "far" else None
+
+
+class Desk:
+    """A scheduler whose `short` jobs are known to be short, and what came of what it was told."""
+
+    def __init__(self, workers: int = 1, *, cores: int = 1, concurrency: int = 1, backlog: int = 1000) -> None:
+        self.mesh = Mesh()
+        self.scheduler = Scheduler(
+            TASKS, slots=max(1, workers), concurrency=concurrency, cores=cores, backlog=backlog, elsewhere=self.mesh
+        )
+        self.scheduler.tasks["short"].runtime.observe(1, SHORT_S, SHORT_S)
+        self.now = 0.0
+        self.given: list[tuple[int, int]] = []
+        self.told: dict[int, list[NodeItem]] = {}
+        self.replies: list[Reply] = []
+        self.forwards: list[Held] = []
+        self.effects: list[Effect] = []
+        self._seqs: dict[int, tuple[int, int]] = {}
+        self._micros: dict[int, int] = {}
+        self.tell(*(WorkerReady(key) for key in range(1, workers + 1)))
+
+    def tell(self, *events: Event) -> list[Effect]:
+        self.effects = self.scheduler.handle(events, self.now)
+        for effect in self.effects:
+            if isinstance(effect, Dispatch):
+                for order in effect.orders:
+                    number = int.from_bytes(order.id, "big")
+                    self.given.append((effect.worker, number))
+                    self._seqs[number] = effect.worker, order.seq
+                    self._micros[number] = 40 if TASKS[order.task].name == "short" else 20_000
+            elif isinstance(effect, Reply):
+                self.replies.append(effect)
+                self.told.setdefault(effect.owner.key, []).extend(effect.items)
+            elif isinstance(effect, Forward):
+                self.forwards.append(effect.held)
+        return self.effects
+
+    def at(self, now: float) -> list[Effect]:
+        self.now = now
+        return self.tell(Tick())
+
+    def end(self, *numbers: int, code: int = RETURNED) -> None:
+        """Let jobs end where they are."""
+        for number in numbers:
+            worker, seq = self._seqs[number]
+            self.tell(Ended(worker, [Outcome(seq, code, self._micros[number], b"done")]))
+
+    def taken_back(self, *numbers: int) -> None:
+        """Let jobs be taken out of the socket where they are, all of one worker."""
+        (worker,) = {self._seqs[number][0] for number in numbers}
+        self.tell(TakenBack(worker, [self._seqs[number][1] for number in numbers]))
+
+    def order(self) -> list[int]:
+        """The jobs in the order in which they were given to workers."""
+        return [number for _, number in self.given]
+
+    def at_worker(self, key: int) -> list[int]:
+        return [number for worker, number in self.given if worker == key]
+
+    def rejected(self, owner: Owner) -> list[tuple[int, str]]:
+        items = self.told.get(owner.key, [])
+        return [(number_of(item.id), item.reason) for item in items if isinstance(item, Reject)]
+
+    def lost(self, owner: Owner) -> list[tuple[int, str, bool]]:
+        items = self.told.get(owner.key, [])
+        return [(number_of(item.id), item.reason, item.started) for item in items if isinstance(item, Lost)]
+
+    def results(self, owner: Owner) -> list[int]:
+        items = self.told.get(owner.key, [])
+        return [number_of(item.id) for item in items if isinstance(item, Result)]
+
+
+def number_of(job_id: bytes) -> int:
+    return int.from_bytes(job_id, "big")
+
+
+def job_id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def job(number: int, task: str = "slow", *, options: Options | None = None, remaining: int | None = None) -> Submit:
+    return Submit(job_id(number), 1, task, 0, remaining, options, b"args")
+
+
+def jobs(numbers: Sequence[int], task: str = "slow") -> list[Submit]:
+    return [job(number, task) for number in numbers]
+
+
+def client(key: int = 1) -> Owner:
+    return Owner(key)
+
+
+def bridge(key: int = 11, *, most: int = 128) -> Owner:
+    return Owner(key, most=most, windowed=False)
+
+
+def taken_back_from(effects: Sequence[Effect]) -> list[int]:
+    return [effect.worker for effect in effects if isinstance(effect, TakeBack)]
+
+
+# a job's way
+
+
+def test_a_job_goes_to_a_worker_and_its_result_to_its_owner() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    (dispatch,) = [effect for effect in desk.effects if isinstance(effect, Dispatch)]
+    (order,) = dispatch.orders
+    assert (dispatch.worker, order.seq, order.task, order.id, order.body) == (1, 1, 0, job_id(1), b"args")
+    desk.end(1)
+    assert desk.told[owner.key] == [Result(job_id(1), 1, b"done")]
+    assert desk.scheduler.held == 0
+
+
+def test_a_job_that_raised_has_failed() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.end(1, code=RAISED)
+    assert desk.told[owner.key] == [Failed(job_id(1), 1, b"done")]
+
+
+def test_a_job_waits_for_a_worker_that_is_not_ready_yet() -> None:
+    desk, owner = Desk(workers=0), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    assert desk.given == []
+    desk.tell(WorkerReady(7))
+    assert desk.given == [(7, 1)]
+
+
+def test_slow_jobs_go_to_a_worker_each_and_short_ones_lie_together() -> None:
+    desk, owner = Desk(workers=3), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    assert sorted(worker for worker, _ in desk.given) == [2, 3]
+    desk.tell(Submitted(owner, jobs([3, 4, 5], "short")))
+    assert desk.at_worker(1) == [3, 4, 5]
+
+
+def test_coroutines_share_a_worker_that_no_whole_job_gets() -> None:
+    desk, owner = Desk(workers=1, concurrency=3), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "fetch")))
+    assert desk.order() == [1, 2, 3]
+    desk.tell(Submitted(owner, [job(5, options=HIGH)]))
+    desk.end(1, 2)
+    assert 5 not in desk.order()
+    desk.end(3, 4)
+    assert desk.order()[-1] == 5
+
+
+# whose turn it is
+
+
+def test_a_higher_priority_goes_first_and_equal_ones_in_their_order() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.tell(Submitted(owner, [job(2, options=LOW), job(3), job(4, options=HIGH), job(5, options=HIGH)]))
+    for number in (1, 4, 5, 3):
+        desk.end(number)
+    assert desk.order() == [1, 4, 5, 3, 2]
+
+
+def test_owners_take_turns_however_much_one_of_them_wants() -> None:
+    desk, greedy, modest = Desk(), bridge(11), bridge(12)
+    desk.tell(Submitted(greedy, jobs(range(1, 9))), Submitted(modest, jobs([21, 22])))
+    for _ in range(9):
+        desk.end(desk.order()[-1])
+    assert desk.order() == [1, 21, 2, 22, 3, 4, 5, 6, 7, 8]
+
+
+def test_an_owner_runs_no_more_at_once_than_it_may() -> None:
+    desk, owner = Desk(workers=4), bridge(most=2)
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4])))
+    assert desk.order() == [1, 2]
+    desk.end(2)
+    assert desk.order() == [1, 2, 3]
+
+
+def test_an_ordered_owners_jobs_run_one_after_another_while_others_use_the_other_workers() -> None:
+    desk, ordered, other = Desk(workers=3, cores=3), bridge(11, most=1), bridge(12)
+    desk.tell(Submitted(ordered, [job(1), job(2, "short"), job(3)]), Submitted(other, jobs([21])))
+    assert desk.order() == [1, 21]
+    desk.end(21)
+    assert desk.order() == [1, 21]
+    desk.end(1)
+    assert desk.order() == [1, 21, 2]
+    desk.end(2)
+    assert desk.order() == [1, 21, 2, 3]
+
+
+def test_an_ordered_owners_short_jobs_queue_up_behind_each_other_at_one_worker() -> None:
+    desk, ordered = Desk(workers=2, cores=2), bridge(most=1)
+    desk.tell(Submitted(ordered, jobs([1, 2, 3], "short")))
+    desk.tell(Submitted(ordered, jobs([4], "short")))
+    assert desk.order() == [1, 2, 3, 4]
+    assert len({worker for worker, _ in desk.given}) == 1
+
+
+# windows and bounds
+
+
+def test_active_owners_share_the_slots() -> None:
+    desk, one, other = Desk(workers=4), client(1), client(2)
+    desk.tell(Submitted(one, [job(1)]))
+    assert desk.replies[-1].window == 4
+    desk.tell(Submitted(other, [job(2)]))
+    assert desk.replies[-1].window == 2
+    desk.end(1)
+    desk.tell(Spoken(other, [Pong(1)]))
+    assert desk.replies[-1].window == 4
+
+
+def test_a_reply_says_how_many_workers_are_free_and_how_many_jobs_were_seen() -> None:
+    desk, owner = Desk(workers=3, concurrency=2), client()
+    desk.tell(Submitted(owner, [*jobs([1, 2]), job(3, "nonsense")]))
+    reply = desk.replies[-1]
+    assert (reply.free, reply.free_async, reply.seen) == (1, 2, 3)
+
+
+def test_a_client_that_sends_more_than_could_start_soon_gets_the_rest_back_and_a_smaller_window() -> None:
+    desk, owner = Desk(workers=4), client()
+    desk.tell(Spoken(owner, [Pong(1)]))
+    assert desk.replies[-1].window == 4
+    other = client(2)
+    desk.tell(Submitted(other, jobs([1])))
+    desk.tell(Submitted(owner, jobs(range(11, 31))))
+    refused = desk.rejected(owner)
+    assert 0 < len(refused) < 18
+    assert {reason for _, reason in refused} == {BUSY}
+    kept = 20 - len(refused)
+    assert [number for number, _ in refused] == list(range(11 + kept, 31))
+    assert desk.replies[-1].window <= 2
+
+
+def test_a_client_whose_window_was_full_hears_when_it_has_grown() -> None:
+    desk, one, other = Desk(workers=2), client(1), client(2)
+    desk.tell(Submitted(one, [job(1)]), Submitted(other, [job(2)]))
+    assert {reply.owner: reply.window for reply in desk.replies} == {one: 1, other: 1}
+    desk.replies.clear()
+    desk.end(2)
+    wake = desk.scheduler.next_wake()
+    assert wake is not None
+    assert wake < NEWS_S
+    desk.at(wake)
+    assert [reply.window for reply in desk.replies if reply.owner is one] == [2]
+
+
+def test_beyond_the_backlog_jobs_are_refused_until_one_has_ended() -> None:
+    desk, owner = Desk(backlog=2), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    assert desk.rejected(owner) == [(3, BUSY)]
+    desk.end(1)
+    desk.tell(Submitted(owner, jobs([4, 5])))
+    assert desk.rejected(owner) == [(3, BUSY), (5, BUSY)]
+
+
+def test_a_job_of_which_the_node_holds_one_already_is_refused_and_the_first_runs_on() -> None:
+    desk, owner, other = Desk(workers=2), client(1), client(2)
+    desk.tell(Submitted(owner, [job(1)]), Submitted(owner, [job(1)]), Submitted(other, [job(1)]))
+    assert desk.rejected(owner) == [(1, BUSY)]
+    assert desk.rejected(other) == []
+    assert desk.order() == [1, 1]
+
+
+def test_a_task_that_is_not_served_here_is_refused() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1, "nonsense"), job(2)]))
+    assert desk.rejected(owner) == [(1, UNKNOWN_TASK)]
+    assert desk.order() == [2]
+
+
+def test_jobs_sent_on_old_word_are_refused() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1)], stale=True))
+    assert desk.rejected(owner) == [(1, STALE)]
+    assert desk.given == []
+
+
+# time
+
+
+def test_a_job_whose_time_is_up_before_it_starts_never_runs() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, [job(1), job(2, remaining=10), job(3)]))
+    assert desk.scheduler.next_wake() == pytest.approx(0.01)
+    desk.at(0.009)
+    assert desk.rejected(owner) == []
+    desk.at(0.0101)
+    assert desk.rejected(owner) == [(2, EXPIRED)]
+    desk.end(1)
+    assert desk.order() == [1, 3]
+
+
+def test_a_job_that_comes_without_time_left_never_runs() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1, remaining=0)]))
+    assert desk.rejected(owner) == [(1, EXPIRED)]
+    assert desk.given == []
+
+
+def test_the_time_of_a_job_that_runs_is_up_for_a_bridge_caller_while_a_client_keeps_its_own_watch() -> None:
+    desk, caller, user = Desk(workers=2), bridge(), client()
+    desk.tell(Submitted(caller, [job(1, remaining=10)]), Submitted(user, [job(2, remaining=10)]))
+    desk.at(0.02)
+    assert desk.lost(caller) == [(1, EXPIRED, True)]
+    assert desk.lost(user) == []
+    desk.end(1, 2)
+    assert desk.results(caller) == []
+    assert desk.results(user) == [2]
+
+
+def test_a_client_hears_after_a_while_what_is_held_and_what_runs() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    desk.at(NEWS_S - 0.001)
+    assert desk.told[owner.key] == []
+    desk.at(NEWS_S)
+    assert desk.told[owner.key] == [Accepted([job_id(1), job_id(2)]), Started([job_id(1)])]
+    desk.end(1)
+    assert desk.told[owner.key][2:] == [Result(job_id(1), 1, b"done"), Started([job_id(2)])]
+
+
+def test_a_job_that_ends_soon_makes_no_news_and_bridge_callers_hear_none() -> None:
+    desk, owner, caller = Desk(workers=2), client(), bridge()
+    desk.tell(Submitted(owner, [job(1)]), Submitted(caller, [job(2)]))
+    desk.end(1)
+    desk.at(10 * NEWS_S)
+    assert desk.told[owner.key] == [Result(job_id(1), 1, b"done")]
+    assert desk.told.get(caller.key, []) == []
+    assert desk.scheduler.next_wake() is None
+
+
+def test_news_of_very_many_jobs_come_in_several_items() -> None:
+    desk, owner = Desk(), client()
+    desk.scheduler.tasks["short"].runtime.observe(1000, 0.0, 0.0)
+    desk.tell(Submitted(owner, jobs(range(NEWS_IDS + 50), "short")))
+    desk.at(NEWS_S)
+    sizes = [len(item.ids) for item in desk.told[owner.key] if isinstance(item, Accepted)]
+    assert sizes == [NEWS_IDS, 50]
+
+
+# cancelling
+
+
+def test_a_job_that_waits_is_cancelled_at_once_and_never_runs() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    desk.tell(CancelAsked(owner, job_id(2)))
+    assert desk.rejected(owner) == [(2, CANCELLED)]
+    desk.end(1)
+    assert desk.order() == [1, 3]
+
+
+def test_a_job_in_a_workers_socket_is_taken_back_to_be_cancelled() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "short")))
+    desk.tell(CancelAsked(owner, job_id(2)))
+    assert taken_back_from(desk.effects) == [1]
+    assert desk.rejected(owner) == []
+    desk.taken_back(2, 3)
+    assert desk.rejected(owner) == [(2, CANCELLED)]
+    desk.end(1)
+    assert desk.order() == [1, 2, 3, 3]
+
+
+def test_a_worker_is_asked_once_to_give_back_however_many_are_cancelled() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "short")))
+    effects = desk.tell(CancelAsked(owner, job_id(2)), CancelAsked(owner, job_id(3)))
+    effects += desk.at(2 * DRAG_S)
+    assert taken_back_from(effects) == [1]
+
+
+def test_a_job_that_was_read_before_it_could_be_taken_back_runs_and_its_result_counts() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2], "short")))
+    desk.tell(CancelAsked(owner, job_id(2)))
+    desk.tell(TakenBack(1, []))
+    desk.end(1, 2)
+    assert desk.rejected(owner) == []
+    assert desk.results(owner) == [1, 2]
+
+
+def test_a_job_that_runs_is_not_cancelled() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.tell(CancelAsked(owner, job_id(1)))
+    assert desk.effects == []
+    desk.end(1)
+    assert desk.told[owner.key] == [Result(job_id(1), 1, b"done")]
+
+
+def test_a_job_that_seemed_to_run_when_it_was_cancelled_but_comes_back_unread_is_not_given_again() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2], "short")))
+    desk.tell(CancelAsked(owner, job_id(1)))
+    assert taken_back_from(desk.at(DRAG_S)) == [1]
+    desk.taken_back(1, 2)
+    assert desk.rejected(owner) == [(1, CANCELLED)]
+    assert desk.order() == [1, 2, 2]
+
+
+def test_a_cancelled_job_whose_worker_died_before_it_took_it_up_is_rejected() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2], "short")))
+    desk.tell(CancelAsked(owner, job_id(2)))
+    desk.tell(WorkerLost(1, 1, "killed"), WorkerReady(2))
+    assert desk.rejected(owner) == [(2, CANCELLED)]
+    assert desk.lost(owner) == [(1, CRASH, True)]
+    assert desk.at_worker(2) == []
+
+
+def test_what_is_over_or_of_somebody_else_cannot_be_cancelled() -> None:
+    desk, owner, other = Desk(), bridge(11), bridge(12)
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    desk.end(1)
+    desk.tell(CancelAsked(owner, job_id(1)), CancelAsked(other, job_id(2)))
+    desk.end(2)
+    assert desk.rejected(owner) == desk.rejected(other) == []
+    assert desk.results(owner) == [1, 2]
+
+
+# workers that drag on or die
+
+
+def test_what_lies_behind_a_job_that_drags_on_is_taken_back_and_given_to_another() -> None:
+    desk, owner = Desk(workers=2, cores=1), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "short")))
+    assert desk.at_worker(2) == [1, 2, 3]
+    assert desk.scheduler.next_wake() == DRAG_S
+    assert taken_back_from(desk.at(DRAG_S - 0.0001)) == []
+    assert taken_back_from(desk.at(DRAG_S)) == [2]
+    desk.taken_back(2, 3)
+    assert desk.at_worker(1) == [2, 3]
+    desk.end(2, 3, 1)
+    assert desk.results(owner) == [2, 3, 1]
+
+
+def test_a_worker_that_goes_on_is_left_alone() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2], "short")))
+    desk.end(1, 2)
+    desk.tell(Submitted(owner, jobs([3], "short")))
+    assert taken_back_from(desk.at(DRAG_S)) == []
+
+
+def test_a_worker_that_drags_on_gets_nothing_more_before_its_next_word() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2], "short")))
+    desk.at(DRAG_S)
+    desk.taken_back(2)
+    desk.tell(Submitted(owner, jobs([3], "short")))
+    assert desk.order() == [1, 2]
+    desk.end(1)
+    assert desk.order() == [1, 2, 2, 3]
+
+
+def test_what_a_dead_worker_had_taken_up_is_lost_and_the_rest_is_given_again_in_order() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "short")))
+    desk.tell(WorkerLost(1, 1, "killed by signal 9"))
+    assert desk.lost(owner) == [(1, CRASH, True)]
+    (lost,) = desk.told[owner.key]
+    assert isinstance(lost, Lost)
+    assert lost.text == "killed by signal 9"
+    assert desk.rejected(owner) == []
+    desk.tell(WorkerReady(2))
+    assert desk.at_worker(2) == [2, 3, 4]
+
+
+def test_what_is_given_again_goes_before_what_came_later() -> None:
+    desk, owner = Desk(), bridge(most=1)
+    desk.tell(Submitted(owner, jobs([1, 2], "short")))
+    desk.tell(Submitted(owner, jobs([3])))
+    desk.tell(WorkerLost(1, 0, "killed"), WorkerReady(2))
+    assert desk.lost(owner) == []
+    desk.end(1, 2)
+    assert desk.at_worker(2) == [1, 2, 3]
+
+
+def test_a_job_whose_time_is_up_when_its_worker_dies_is_not_given_again() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1, "short", remaining=10), job(2, "short", remaining=10)]))
+    desk.now = 0.02
+    desk.tell(WorkerLost(1, 1, "killed"), WorkerReady(2))
+    assert desk.lost(owner) == [(1, CRASH, True)]
+    assert desk.rejected(owner) == [(2, EXPIRED)]
+    assert desk.at_worker(2) == []
+
+
+def test_late_words_of_a_dead_worker_change_nothing() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1])))
+    desk.tell(WorkerLost(1, 1, "killed"))
+    desk.end(1)
+    desk.taken_back(1)
+    desk.tell(WorkerLost(1, 1, "killed"))
+    assert [type(item) for item in desk.told[owner.key]] == [Lost]
+    assert desk.scheduler.held == 0
+
+
+# owners that leave
+
+
+def test_what_an_owner_queued_is_dropped_when_it_leaves_and_what_runs_ends_unheard() -> None:
+    desk, owner, other = Desk(), bridge(11), bridge(12)
+    desk.tell(Submitted(owner, jobs([1, 2])), Submitted(other, jobs([21])))
+    desk.tell(Left(owner))
+    assert desk.scheduler.held == 1
+    desk.end(1)
+    assert desk.told.get(owner.key, []) == []
+    assert desk.order() == [1, 21]
+    desk.tell(Submitted(owner, jobs([3])), Spoken(owner, [Pong(1)]))
+    desk.end(21)
+    assert desk.order() == [1, 21]
+    assert desk.told.get(owner.key, []) == []
+
+
+# other nodes
+
+
+def test_a_bridge_callers_job_goes_on_to_a_node_with_a_free_slot_when_none_is_free_here() -> None:
+    desk, owner = Desk(), bridge()
+    desk.mesh.places = 1
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    assert desk.order() == [1]
+    (held,) = desk.forwards
+    assert held.submit.id == job_id(2)
+    desk.tell(ForwardEnded(held, Result(job_id(2), 1, b"there")))
+    assert desk.told[owner.key] == [Result(job_id(2), 1, b"there")]
+
+
+def test_a_job_that_no_other_node_took_waits_here_where_it_stood() -> None:
+    desk, owner = Desk(), bridge()
+    desk.mesh.places = 1
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    desk.mesh.places = 0
+    desk.tell(Submitted(owner, jobs([3])))
+    desk.tell(ForwardEnded(desk.forwards[0], None))
+    desk.end(1, 2)
+    assert desk.order() == [1, 2, 3]
+
+
+def test_a_clients_job_does_not_go_on_to_another_node() -> None:
+    desk, owner = Desk(), client()
+    desk.mesh.places = 5
+    desk.tell(Submitted(owner, [*jobs([1, 2]), job(3, "far")]))
+    assert desk.forwards == []
+    assert desk.rejected(owner) == [(3, UNKNOWN_TASK)]
+
+
+def test_a_task_that_only_other_nodes_serve_waits_for_a_slot_there() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, [job(1, "far"), job(2)]))
+    assert desk.forwards == []
+    assert desk.order() == [2]
+    desk.mesh.places = 1
+    desk.tell(Tick())
+    assert [held.submit.id for held in desk.forwards] == [job_id(1)]
+    assert desk.scheduler.knows("far") is FAR
+
+
+def test_an_ordered_owners_next_job_waits_for_the_one_at_another_node() -> None:
+    desk, owner = Desk(workers=2), bridge(most=1)
+    desk.mesh.places = 5
+    desk.tell(Submitted(owner, [job(1, "far"), job(2), job(3, "far")]))
+    assert len(desk.forwards) == 1
+    assert desk.given == []
+    desk.tell(ForwardEnded(desk.forwards[0], Result(job_id(1), 1, b"there")))
+    assert desk.order() == [2]
+    assert len(desk.forwards) == 1
+    desk.end(2)
+    assert [held.submit.id for held in desk.forwards] == [job_id(1), job_id(3)]
+
+
+def test_a_job_at_another_node_is_not_cancelled_here_and_its_time_runs_on() -> None:
+    desk, owner = Desk(), bridge()
+    desk.mesh.places = 1
+    desk.tell(Submitted(owner, [job(1), job(2, remaining=10)]))
+    desk.tell(CancelAsked(owner, job_id(2)))
+    assert desk.rejected(owner) == []
+    desk.at(0.02)
+    assert desk.lost(owner) == [(2, EXPIRED, True)]
+    desk.tell(ForwardEnded(desk.forwards[0], Result(job_id(2), 1, b"too late")))
+    assert desk.results(owner) == []
+
+
+# the end
+
+
+def test_a_node_that_drains_takes_nothing_new_and_finishes_what_it_holds() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    assert Empty() not in desk.tell(Draining())
+    desk.tell(Submitted(owner, jobs([3])))
+    assert desk.rejected(owner) == [(3, DRAINING)]
+    assert desk.replies[-1].window == 0
+    desk.end(1)
+    assert Empty() not in desk.effects
+    desk.end(2)
+    assert desk.results(owner) == [1, 2]
+    assert Empty() in desk.effects
+
+
+def test_a_node_that_does_not_drain_is_never_said_to_be_empty() -> None:
+    desk = Desk()
+    assert desk.tell(Tick()) == []
+    assert desk.tell(Draining()) == [Empty()]
+
+
+def test_a_node_is_not_empty_while_a_worker_works_for_an_owner_that_left() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1])))
+    assert desk.tell(Left(owner), Draining()) == []
+    desk.end(1)
+    assert desk.effects == [Empty()]
+
+
+def test_when_the_grace_is_over_what_waits_is_given_back_and_what_runs_is_lost() -> None:
+    desk, owner, other = Desk(), bridge(), client()
+    desk.mesh.places = 1
+    desk.tell(Submitted(owner, [job(1), job(2, "far")]))
+    desk.mesh.places = 0
+    desk.tell(Submitted(owner, jobs([3])), Submitted(other, jobs([21])), Draining())
+    desk.tell(GraceOver())
+    assert desk.lost(owner) == [(2, GRACE, True), (1, GRACE, True)]
+    assert desk.rejected(owner) == [(3, DRAINING)]
+    assert desk.rejected(other) == [(21, DRAINING)]
+    assert desk.scheduler.held == 0
+    desk.end(1)
+    assert desk.results(owner) == []
+    assert desk.order() == [1]
