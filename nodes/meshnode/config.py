@@ -1,5 +1,6 @@
 """A node's settings: flag > `MESHNODE_*` > meshnode.toml > default. Pure but for reading the file."""
 
+import ipaddress
 import os
 import re
 import secrets
@@ -82,6 +83,8 @@ def parse_name(text: str) -> str:
 def parse_address(text: str, *, what: str) -> tuple[str, int]:
     """Split `HOST:PORT`, `:PORT`, `PORT` or `[IPV6]:PORT`. Raises ConfigError."""
     host, _, port = text.rpartition(":")
+    if text.endswith("]"):
+        raise ConfigError(f"{what} {text!r}: a port is missing, {text}:{DEFAULT_PORT}")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
@@ -105,7 +108,12 @@ def endpoint(text: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Does this host or address reach this machine only?"""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, whatever it resolves to
 
 
 def find_file(named: str | None) -> Path | None:

@@ -96,7 +96,7 @@ class Pool:
         if sharing:
             worker = min(sharing, key=_count)
             return worker, min(self.concurrency - len(worker.outstanding), wanted)
-        return (self._idle[-1], min(self.concurrency, wanted)) if self._idle else None
+        return None
 
     def give(self, worker: Worker, held: Held) -> None:
         """Note that a job goes to a worker that `pick` chose or that is at work; sets its order number."""

@@ -275,3 +275,13 @@ def test_without_a_session_each_user_has_a_folder_of_his_own(
         monkeypatch.setenv("XDG_RUNTIME_DIR", session)
     monkeypatch.setattr(os, "getuid", lambda: 4711)
     assert runtime_folder() == Path("/tmp/meshnode-4711")
+
+
+@pytest.mark.parametrize("host", ["127.example.org", "*", "fe80::1", "127.9.9.9.example"])
+def test_a_name_that_looks_like_loopback_is_not(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_an_address_without_a_port_says_so() -> None:
+    with pytest.raises(ConfigError, match="a port is missing"):
+        parse_address("[::1]", what="--bind")

@@ -103,11 +103,11 @@ class Desk:
         self.now = now
         return self.tell(Tick())
 
-    def end(self, *numbers: int, code: int = RETURNED) -> None:
-        """Let jobs end where they are."""
+    def end(self, *numbers: int, code: int = RETURNED, micros: int = 0) -> None:
+        """Let jobs end where they are, after as long as their task takes unless `micros` says otherwise."""
         for number in numbers:
             worker, seq = self._seqs[number]
-            self.tell(Ended(worker, [Outcome(seq, code, self._micros[number], b"done")]))
+            self.tell(Ended(worker, [Outcome(seq, code, micros or self._micros[number], b"done")]))
 
     def taken_back(self, *numbers: int) -> None:
         """Let jobs be taken out of the socket where they are, all of one worker."""
@@ -292,6 +292,17 @@ def test_a_client_that_sends_more_than_could_start_soon_gets_the_rest_back_and_a
     kept = 20 - len(refused)
     assert [number for number, _ in refused] == list(range(11 + kept, 31))
     assert desk.replies[-1].window <= 2
+
+
+def test_a_window_that_was_too_large_opens_again_by_one_with_each_word() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    assert desk.rejected(owner) == [(3, BUSY)]
+    desk.replies.clear()
+    desk.end(1, 2, micros=40)
+    for token in range(3):
+        desk.tell(Spoken(owner, [Pong(token)]))
+    assert [reply.window for reply in desk.replies] == [3, 4, 5, 6, 7]
 
 
 def test_a_client_whose_window_was_full_hears_when_it_has_grown() -> None:
@@ -633,6 +644,18 @@ def test_an_ordered_owners_next_job_waits_for_the_one_at_another_node() -> None:
     assert len(desk.forwards) == 1
     desk.end(2)
     assert [held.submit.id for held in desk.forwards] == [job_id(1), job_id(3)]
+
+
+def test_no_short_job_of_an_ordered_owner_follows_at_its_last_worker_while_one_is_at_another_node() -> None:
+    desk, owner = Desk(), bridge(most=1)
+    desk.mesh.places = 5
+    desk.tell(Submitted(owner, [job(1, "short"), job(2, "far")]))
+    desk.end(1)
+    assert [held.submit.id for held in desk.forwards] == [job_id(2)]
+    desk.tell(Submitted(owner, [job(3, "short")]))
+    assert desk.order() == [1]
+    desk.tell(ForwardEnded(desk.forwards[0], Result(job_id(2), 1, b"there")))
+    assert desk.order() == [1, 3]
 
 
 def test_a_job_at_another_node_is_not_cancelled_here_and_its_time_runs_on() -> None:
