@@ -353,12 +353,13 @@ class Session:
         wanted = 1 if first.refused_by else len(queue)
         shares = self.roster.share(task, wanted, not_key=first.refused_by)
         if not shares and first.bounce:
-            while (record := self._waiting.take(queue)) is not None:
+            for record in self._waiting.take(queue, len(queue)):
                 self._settle(record, MeshBusy("no node has room"))
         for view, count in shares:
             left = count
-            while left and (record := self._waiting.take(queue)) is not None:
-                left -= self._give(view, record, now)
+            while left and (records := self._waiting.take(queue, left)):
+                for record in records:
+                    left -= self._give(view, record, now)
         return bool(shares)
 
     def _give(self, view: NodeView, record: JobRecord, now: float) -> int:

@@ -59,13 +59,17 @@ class Waiting:
             self._over -= 1
         return queue[0] if queue else None
 
-    def take(self, queue: Queue) -> JobRecord | None:
-        """Take that job out."""
-        record = self.first(queue)
-        if record is not None:
-            queue.popleft()
-            self._count -= 1
-        return record
+    def take(self, queue: Queue, most: int) -> list[JobRecord]:
+        """Take the jobs whose turn it is out of a queue, `most` of them if there are as many."""
+        taken: list[JobRecord] = []
+        while queue and len(taken) < most:
+            record = queue.popleft()
+            if record.over:
+                self._over -= 1
+            else:
+                taken.append(record)
+        self._count -= len(taken)
+        return taken
 
     def served(self, priority: int, task: str) -> None:
         """A task had its turn: the others of its priority come first next time. An empty queue goes."""

@@ -1,6 +1,6 @@
 """The workers of a node: who is free, who has room, who gets the next job. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from meshnode.core.held import COROUTINE, WHOLE, Held, TaskEntry
 from meshnode.core.runtime import BUDGET_S
@@ -98,18 +98,22 @@ class Pool:
             return worker, min(self.concurrency - len(worker.outstanding), wanted)
         return None
 
-    def give(self, worker: Worker, held: Held) -> None:
-        """Note that a job goes to a worker that `pick` chose or that is at work; sets its order number."""
-        if not worker.outstanding:
+    def give(self, worker: Worker, jobs: Sequence[Held]) -> None:
+        """Note that jobs of one task go to a worker that `pick` chose or that is at work; sets their order numbers."""
+        entry = jobs[0].entry
+        outstanding = worker.outstanding
+        if not outstanding:
             self._idle.pop()
             self._shared.append(worker)
-            worker.coroutines = held.entry.kind == COROUTINE
-        worker.last += 1
-        held.seq = worker.last
-        held.worker = worker.key
-        held.cost = held.entry.runtime.cost
-        worker.load += held.cost
-        worker.outstanding[held.seq] = held
+            worker.coroutines = entry.kind == COROUTINE
+        cost = entry.runtime.cost
+        for seq, held in enumerate(jobs, worker.last + 1):
+            held.seq = seq
+            held.worker = worker.key
+            held.cost = cost
+            outstanding[seq] = held
+        worker.last += len(jobs)
+        worker.load += cost * len(jobs)
 
     def end(self, worker: Worker, seq: int) -> Held | None:
         """Note that an order ended or was taken back; None if the worker did not have it."""

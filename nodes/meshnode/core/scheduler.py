@@ -225,17 +225,33 @@ class Scheduler:
             return
         owner.seen += len(jobs)
         self._talk[owner.key] = owner
+        tasks, mine = self.tasks, owner.jobs
+        closed = stale or self.draining
+        sharers = max(1, len(self._active))
+        most_ahead = 2 * AHEAD_S * self._slots
         accepted: list[Held] = []
         for submit in jobs:
-            entry = self.tasks.get(submit.task) or self._entry_elsewhere(owner, submit.task)
-            refusal = self._refusal(owner, entry, submit, stale=stale)
-            if refusal is not None:
-                owner.replies.append(Reject(submit.id, submit.attempt, *refusal))
-                continue
+            entry = tasks.get(submit.task) or self._entry_elsewhere(owner, submit.task)
+            known = None if entry is None else entry.runtime.mean
+            if (
+                closed
+                or entry is None
+                or submit.id in mine
+                or self.held >= self._backlog
+                or (
+                    owner.windowed
+                    and len(mine) * sharers >= self._slots
+                    and (owner.queued_cost + (known or AHEAD_S)) * sharers > most_ahead
+                )
+            ):  # looked at closely only where there may be a reason: this is the hot path
+                refusal = self._refusal(owner, entry, submit, stale=stale)
+                if refusal is not None:
+                    owner.replies.append(Reject(submit.id, submit.attempt, *refusal))
+                    continue
             assert entry is not None
             expires = FOREVER if submit.remaining is None else now + submit.remaining / 1000
             held = Held(submit, entry, owner, expires)
-            owner.jobs[submit.id] = held
+            mine[submit.id] = held
             self.held += 1
             accepted.append(held)
             self._enqueue(held)
@@ -553,27 +569,35 @@ class Scheduler:
             if choice is None:
                 return False
             worker, room = choice
-        orders: list[Order] = []
-        while queue and len(orders) < max(1, min(room, wanted)) and queue[0].entry is first.entry:
-            held = queue.popleft()
-            if held.over:
-                continue
-            self._unqueue(held)
-            if held.expires <= now:
-                self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
-                continue
-            self.pool.give(worker, held)
-            submit = held.submit
-            if held.told and self.pool.running(held):
-                self._say(owner, Started([submit.id]))
-            orders.append(Order(held.seq, held.entry.index, submit.form, submit.id, submit.attempt, submit.body))
-        if orders:
+        given = self._next_of(owner, queue, first.entry, max(1, min(room, wanted)), now)
+        if given:
+            self.pool.give(worker, given)
+            orders: list[Order] = []
+            for held in given:
+                submit = held.submit
+                if held.told and self.pool.running(held):
+                    self._say(owner, Started([submit.id]))
+                orders.append(Order(held.seq, held.entry.index, submit.form, submit.id, submit.attempt, submit.body))
             owner.running += len(orders)
             owner.worker = worker.key
             self._effects.append(Dispatch(worker.key, orders))
             if len(worker.outstanding) > 1 and not worker.coroutines:
                 self._dragging.append((now + DRAG_S, worker, worker.last))
         return True
+
+    def _next_of(self, owner: Owner, queue: deque[Held], entry: TaskEntry, most: int, now: float) -> list[Held]:
+        """Take an owner's next jobs of one task out of its queue; those whose time is up end here."""
+        taken: list[Held] = []
+        while queue and len(taken) < most and queue[0].entry is entry:
+            held = queue.popleft()
+            if held.over:
+                continue
+            self._unqueue(held)
+            if held.expires <= now:
+                self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
+            else:
+                taken.append(held)
+        return taken
 
     def _forward(self) -> bool:
         """Send on what waits here for want of a slot while other nodes have one: bridge callers' jobs only.

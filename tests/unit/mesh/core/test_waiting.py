@@ -47,9 +47,9 @@ def test_taking_passes_over_what_is_over() -> None:
     ((_, _, queue),) = waiting.queues()
     assert len(waiting) == 2
     assert waiting.first(queue) is records[2]
-    assert waiting.take(queue) is records[2]
-    assert waiting.take(queue) is records[3]
-    assert waiting.take(queue) is None
+    assert waiting.take(queue, 1) == [records[2]]
+    assert waiting.take(queue, 5) == [records[3]]
+    assert waiting.take(queue, 1) == []
     assert len(waiting) == 0
 
 
@@ -58,7 +58,7 @@ def test_a_task_that_had_its_turn_stands_behind_the_others_of_its_priority() -> 
     for record in (job(1), job(2), job(3, "mul")):
         waiting.add(record)
     _, task, queue = waiting.queues()[0]
-    waiting.take(queue)
+    waiting.take(queue, 1)
     waiting.served(5, task)
     assert [task for _, task, _ in waiting.queues()] == ["mul", "add"]
 
@@ -68,7 +68,7 @@ def test_an_empty_queue_goes_and_so_does_an_empty_priority() -> None:
     waiting.add(job(1))
     waiting.add(job(2, "mul"))
     for priority, task, queue in waiting.queues():
-        waiting.take(queue)
+        waiting.take(queue, 1)
         waiting.served(priority, task)
     assert waiting.queues() == []
 
@@ -94,4 +94,4 @@ def test_jobs_that_ended_behind_one_that_waits_for_long_are_swept_out() -> None:
     assert sum(len(queue) for *_, queue in waiting.queues()) <= SLACK + 2
     assert numbers(waiting) == [0]
     ((_, _, queue),) = [line for line in waiting.queues() if line[2] and not line[2][0].over]
-    assert waiting.take(queue) is stays
+    assert waiting.take(queue, 2) == [stays]

@@ -38,8 +38,7 @@ def give(made: Pool, entry: TaskEntry, wanted: int = 1) -> tuple[int, list[Held]
     assert choice is not None
     worker, room = choice
     jobs = [job(entry) for _ in range(room)]
-    for held in jobs:
-        made.give(worker, held)
+    made.give(worker, jobs)
     return worker.key, jobs
 
 
