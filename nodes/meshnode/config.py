@@ -84,7 +84,7 @@ def parse_address(text: str, *, what: str) -> tuple[str, int]:
     """Split `HOST:PORT`, `:PORT`, `PORT` or `[IPV6]:PORT`. Raises ConfigError."""
     host, _, port = text.rpartition(":")
     if text.endswith("]"):
-        raise ConfigError(f"{what} {text!r}: a port is missing, {text}:{DEFAULT_PORT}")
+        raise ConfigError(f"{what} {text!r}: a port is missing, as in {text}:PORT")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:

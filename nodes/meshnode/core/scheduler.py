@@ -225,34 +225,23 @@ class Scheduler:
             return
         owner.seen += len(jobs)
         self._talk[owner.key] = owner
-        tasks, mine = self.tasks, owner.jobs
-        closed = stale or self.draining
-        sharers = max(1, len(self._active))
-        most_ahead = 2 * AHEAD_S * self._slots
         accepted: list[Held] = []
+        last: TaskEntry | None = None
+        room = 0
         for submit in jobs:
-            entry = tasks.get(submit.task) or self._entry_elsewhere(owner, submit.task)
-            known = None if entry is None else entry.runtime.mean
-            if (
-                closed
-                or entry is None
-                or submit.id in mine
-                or self.held >= self._backlog
-                or (
-                    owner.windowed
-                    and len(mine) * sharers >= self._slots
-                    and (owner.queued_cost + (known or AHEAD_S)) * sharers > most_ahead
-                )
-            ):  # looked at closely only where there may be a reason: this is the hot path
-                refusal = self._refusal(owner, entry, submit, stale=stale)
-                if refusal is not None:
-                    owner.replies.append(Reject(submit.id, submit.attempt, *refusal))
-                    continue
+            entry = self.tasks.get(submit.task) or self._entry_elsewhere(owner, submit.task)
+            if entry is not None and entry is not last:
+                last, room = entry, self._room(owner, entry)
+            refusal = self._refusal(owner, entry, submit, room, stale=stale)
+            if refusal is not None:
+                owner.replies.append(Reject(submit.id, submit.attempt, *refusal))
+                continue
             assert entry is not None
             expires = FOREVER if submit.remaining is None else now + submit.remaining / 1000
             held = Held(submit, entry, owner, expires)
-            mine[submit.id] = held
+            owner.jobs[submit.id] = held
             self.held += 1
+            room -= 1
             accepted.append(held)
             self._enqueue(held)
             if submit.remaining is not None:
@@ -269,7 +258,9 @@ class Scheduler:
         spec = None if owner.windowed else self._elsewhere.spec(task)
         return None if spec is None else TaskEntry(spec, -1, ELSEWHERE)
 
-    def _refusal(self, owner: Owner, entry: TaskEntry | None, submit: Submit, *, stale: bool) -> tuple[str, str] | None:
+    def _refusal(
+        self, owner: Owner, entry: TaskEntry | None, submit: Submit, room: int, *, stale: bool
+    ) -> tuple[str, str] | None:
         """Say why a job is not taken, as reason and text; None if it is."""
         if entry is None:
             return UNKNOWN_TASK, f"no task {submit.task!r} here"
@@ -281,21 +272,20 @@ class Scheduler:
             return BUSY, "a job with this id is already held"
         if self.held >= self._backlog:
             return BUSY, f"the backlog of {self._backlog} jobs is full"
-        if owner.windowed and not self._has_room(owner, entry):
+        if owner.windowed and room <= 0:
             self._pace.reset()
             owner.limit = len(owner.jobs)
             return BUSY, "more than this node can start soon"
         return None
 
-    def _has_room(self, owner: Owner, entry: TaskEntry) -> bool:
-        """Would this job start about as soon here as elsewhere? True while its fair share has a slot for it."""
+    def _room(self, owner: Owner, entry: TaskEntry) -> int:
+        """How many more of its jobs of a task would start about as soon here as elsewhere: as its fair share allows."""
         sharers = max(1, len(self._active))
         places = self._slots if entry.kind == WHOLE else self._places
-        if len(owner.jobs) * sharers < places:
-            return True
         known = entry.runtime.mean
         cost = AHEAD_S if known is None else known
-        return (owner.queued_cost + cost) * sharers <= 2 * AHEAD_S * places
+        ahead = int((2 * AHEAD_S * places / sharers - owner.queued_cost) / cost)
+        return max(-(-places // sharers) - len(owner.jobs), ahead)
 
     def _ended(self, key: int, outcomes: list[Outcome]) -> None:
         worker = self.pool.workers.get(key)
