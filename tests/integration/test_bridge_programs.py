@@ -296,15 +296,6 @@ def test_16_callers_use_16_workers() -> None:
 # fire and forget
 
 
-FIRE_IN_PYTHON = """
-import socket, sys
-at_once = sys.argv[3] == "at once"
-pieces = [sys.stdin.buffer.read()] if at_once else sys.stdin.buffer.readlines()
-with socket.create_connection(sys.argv[1:3]) as caller:
-    for piece in pieces:
-        caller.sendall(piece)
-"""
-
 FIRE_IN_PHP = """
 $pieces = $argv[3] === 'at once' ? [stream_get_contents(STDIN)] : file('php://stdin');
 $socket = stream_socket_client("tcp://$argv[1]:$argv[2]", $code, $why, 5);
@@ -326,8 +317,6 @@ stream_socket_shutdown($socket, STREAM_SHUT_WR);
 while (!feof($socket)) fread($socket, 8192);
 """
 
-FIRE = {"python": (sys.executable, "-c", FIRE_IN_PYTHON), "php": ("php", "-r", FIRE_IN_PHP, "--")}
-
 
 def padded(path: Path, number: int, size: int) -> str:
     """Lines of this many bytes that note their own numbers."""
@@ -340,13 +329,14 @@ def padded(path: Path, number: int, size: int) -> str:
 
 
 @pytest.mark.parametrize("load", [(300, 1024, "line by line"), (5000, 200, "at once")], ids=str)
-@pytest.mark.parametrize("caller", FIRE)
-def test_what_a_caller_wrote_before_it_closed_unread_runs_in_order(
-    place: tuple[str, str], ran: Path, caller: str, load: tuple[int, int, str]
+def test_what_php_wrote_before_it_closed_unread_runs_in_order(
+    place: tuple[str, str], ran: Path, load: tuple[int, int, str]
 ) -> None:
     number, size, way = load
-    first = request("sleep", seconds=0.5)  # as with any job that takes a while, nobody is answered before they close
-    done = run(*FIRE[caller], *place, way, given=first + padded(ran, number, size))
+    closed = ran.with_name("closed")
+    first = request("wait_for", path=str(closed))  # as with any job that takes a while, nobody is answered before
+    done = run("php", "-r", FIRE_IN_PHP, "--", *place, way, given=first + padded(ran, number, size))
+    closed.touch()
     assert (done.returncode, done.stderr) == (0, "")
     assert wait_for_lines(ran, number) == [f"{n}" for n in range(number)]
 

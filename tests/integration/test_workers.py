@@ -369,9 +369,7 @@ async def test_a_killed_zygote_costs_what_ran_and_is_replaced_with_all_its_worke
         assert node.stop() == 0
 
 
-async def test_a_worker_that_was_to_be_replaced_is_not_started_twice_when_the_zygote_dies(
-    folder: Path, tmp_path: Path
-) -> None:
+async def test_a_worker_that_was_to_be_replaced_is_not_started_twice_when_the_zygote_dies(folder: Path) -> None:
     with NodeProcess(folder, workers=1) as node:
         async with connected(node) as client:
             await client.wait_ready()
@@ -381,8 +379,7 @@ async def test_a_worker_that_was_to_be_replaced_is_not_started_twice_when_the_zy
             psutil.Process(node.pid).children()[0].kill()
             node.wait_for_log("its workers with it")
             await until(lambda: len(workers_of(node)) == 1)
-            assert len(await all_at_once(client, tmp_path / "place", 1)) == 1
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(10):  # longer than the successor that was due would have waited
                 await asyncio.gather(*(client.submit("nap", 0.05) for _ in range(20)))
             assert len(workers_of(node)) == 1
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from mesh.core.effects import Send, Settle
 from mesh.core.events import Heard, Opening
 from mesh.core.events import Submitted as Handed
 from mesh.core.record import JobRecord
@@ -26,7 +27,7 @@ TASK = TaskSpec(name="noop")
 
 NODE_CALLS = 1.5 * 19.7
 CLIENT_CALLS = 1.5 * 17.9
-"""Calls for each job, of Python and of C functions, in batches of 64, those of the test included."""
+"""Calls for each job, of Python and of C functions, in batches of 64, on CPython 3.11, the test's own among them."""
 
 
 def calls_of(run: Callable[[], None]) -> int:
@@ -69,7 +70,8 @@ def test_a_job_costs_the_node_a_bounded_number_of_calls() -> None:
             for effect in effects
             if isinstance(effect, Dispatch)
         ]
-        answered += sum(len(e.items) for e in scheduler.handle(ended, 0.0) if isinstance(e, Reply))
+        replies = [effect for effect in scheduler.handle(ended, 0.0) if isinstance(effect, Reply)]
+        answered += sum(type(item) is Result for reply in replies for item in reply.items)
 
     round_of_jobs()
     calls = calls_of(lambda: repeat(round_of_jobs))
@@ -85,19 +87,21 @@ def test_a_job_costs_the_client_a_bounded_number_of_calls() -> None:
     session.handle([Opening(1)], 0.0)
     session.handle([Heard(1, NodeMessage(2, 2, 10_000, 0, 0, [Welcome(1, about)]))], 0.0)
     numbers = iter(range(10**6))
-    seen = 0
+    sent = settled = 0
 
     def round_of_jobs() -> None:
-        nonlocal seen
+        nonlocal sent, settled
         records = [JobRecord(next(numbers).to_bytes(16), "noop", b"") for _ in range(BATCH)]
-        session.handle([Handed(records)], 0.0)
-        seen += BATCH
+        sends = [effect for effect in session.handle([Handed(records)], 0.0) if isinstance(effect, Send)]
+        sent += sum(len(send.message.items) for send in sends)
         results: list[NodeItem] = [Result(record.id, 1, b"\xc0") for record in records]
-        session.handle([Heard(1, NodeMessage(2, 2, 10_000, seen, 0, results))], 0.0)
-        assert all(record.over for record in records)
+        effects = session.handle([Heard(1, NodeMessage(2, 2, 10_000, sent, 0, results))], 0.0)
+        ended = [outcome for effect in effects if isinstance(effect, Settle) for _, outcome in effect.outcomes]
+        settled += sum(type(outcome) is Result for outcome in ended)
 
     round_of_jobs()
     calls = calls_of(lambda: repeat(round_of_jobs))
+    assert sent == settled == (ROUNDS + 1) * BATCH
     each = calls / ROUNDS / BATCH
     print(f"client: {each:.1f} calls a job")
     assert each < CLIENT_CALLS

@@ -73,6 +73,8 @@ def anchors(path: Path) -> set[str]:
 def test_the_documents_are_where_these_tests_look() -> None:
     assert {"README.md", "CONTRIBUTING.md", "docs/text-protocol.md", "docs/decisions/README.md"} <= set(NAMES)
     assert len(commands("meshnode", "meshctl")) >= 8
+    assert sum(len(LINK.findall((ROOT / name).read_text())) for name in NAMES) >= 20
+    assert {"see-it", "what-it-promises"} <= anchors(ROOT / "README.md")
     assert len(blocks("README.md", "python")) >= 3
 
 

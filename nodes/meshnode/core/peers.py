@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import assert_never
 
 from mesh.wire.messages import (
+    BUSY,
     EPOCH,
     VERSIONS,
     WRONG_MESH,
@@ -98,7 +99,7 @@ class Peers:
             spoken = f"{VERSIONS[0]} to {VERSIONS[1]}"
             return Refuse(WRONG_VERSION, f"this node speaks protocol versions {spoken}")
         if len(self._peers) >= MOST_PEERS:
-            return Refuse("busy", f"this node has {MOST_PEERS} clients")
+            return Refuse(BUSY, f"this node has {MOST_PEERS} clients")
         return None
 
     def _events(self, peer: Peer, message: ClientMessage, now: float) -> list[Event]:

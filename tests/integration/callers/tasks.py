@@ -40,6 +40,14 @@ def sleep(seconds: float) -> float:
 
 
 @mesh.task(bridge=True)
+def wait_for(path: str) -> None:
+    """Return once a file is there, or after 20 s."""
+    deadline = time.monotonic() + 20
+    while not os.path.exists(path) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+@mesh.task(bridge=True)
 def die() -> None:
     os._exit(7)
 

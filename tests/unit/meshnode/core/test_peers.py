@@ -3,6 +3,7 @@
 import pytest
 
 from mesh.wire.messages import (
+    BUSY,
     EPOCH,
     VERSIONS,
     WRONG_MESH,
@@ -121,7 +122,7 @@ def test_one_peer_too_many_is_refused_until_another_has_left(monkeypatch: pytest
     door = Door()
     door.greet(b"a")
     door.greet(b"b")
-    assert refusal(door.say(b"c", hello())[1]).reason == "busy"
+    assert refusal(door.say(b"c", hello())[1]).reason == BUSY
     assert len(door.peers) == 2
     door.greet(b"a")
     door.say(b"b", Bye())

@@ -53,7 +53,6 @@ def test_one_long_job_does_not_make_a_short_task_slow_but_two_soon_after_each_ot
     once(runtime, SLOW_S)
     assert runtime.short
     once(runtime, SLOW_S)
-    once(runtime, SLOW_S)
     assert not runtime.short
 
 
