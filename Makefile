@@ -32,8 +32,8 @@ types: setup  ## mypy --strict
 imports: setup  ## who imports whom
 	@$(BIN)/lint-imports
 
-bench: setup  ## no-op jobs/s and their ratio to C zmq.proxy, 10 ms jobs as a share of the ideal
-	@$(BIN)/python -m benchmarks noop sleep
+bench: setup  ## this machine against the targets, in under 10 minutes; ARGS=--quick: in under one
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 hosts: setup  ## several hosts with addresses of their own; needs root
 	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus

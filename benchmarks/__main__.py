@@ -1,116 +1,180 @@
-"""`python -m benchmarks noop sleep`: run benchmarks and print a table."""
+"""`python -m benchmarks`: run benchmarks, set what they measure against the targets, and write it down."""
 
-import asyncio
-import os
-import platform
-import statistics
+import importlib
+import math
+import signal
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import cast
 
 import click
-import zmq
 from rich.console import Console
-from rich.table import Table
 
-import mesh
-from benchmarks.mesh_node import MeshNode
-from benchmarks.proxy import Proxy
+from benchmarks import proxy, report
+from benchmarks.report import Machine, Report
+from benchmarks.rounds import Figure, Samples, Size
+from benchmarks.targets import TARGETS
 
-console = Console()
-SUSPECT = 200_000
-"""Jobs per second below which the one-message proxy says that this machine is busy with something else."""
+ROOT = Path(__file__).parents[1]
 
+USUAL = {
+    "throughput": "no-op jobs/s, window full, 2 and 64 workers",
+    "latency": "one job at a time, p50 and p99",
+    "bodies": "bytes/s with bodies of 1 KiB, 64 KiB, 1 MiB",
+    "naps": "10 ms jobs on 64 workers, and on two nodes",
+    "costs": "CPU a no-op job: client, node, workers",
+    "startup": "64 workers: seconds, memory, idle CPU",
+    "growth": "10⁴ to 10⁶ jobs, 1 to 64 workers, 1 to 8 clients",
+    "flood": "single calls beside another client's flood",
+    "bridge": "the Text protocol, against Workerman where WORKERMAN=… names its checkout",
+}
+ONLY_NAMED = {"peers": "other systems side by side; up to 20 minutes, and an environment of its own"}
+AGAINST_PROXY = {"throughput", "latency", "bodies"}
 
-def _on_best_loop(work: Coroutine[Any, Any, float]) -> float:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+FULL_S, QUICK_S = 590.0, 59.0
+"""Seconds for all benchmarks of a run together, whatever hangs; not where --rounds or peers ask for more."""
 
+_NAMES = "\n".join(f"  {name:11} {what}" for name, what in (USUAL | ONLY_NAMED).items())
 
-async def _submit_all(seed: str, jobs: int) -> float:
-    """A job and an await each, as an application that hands over a thousand mails does; jobs/s."""
-    async with mesh.Client(seeds=[seed], mdns=False, max_pending=jobs + 1) as client:
-        await client.wait_ready("noop")
-        for job in [client.submit("noop") for _ in range(2000)]:
-            await job
-        began = time.perf_counter()
-        for job in [client.submit("noop") for _ in range(jobs)]:
-            await job
-        return jobs / (time.perf_counter() - began)
+EPILOG = f"""\b
+NAMEs (all but peers if none is given):
+{_NAMES}
 
+\b
+Examples:
+  python -m benchmarks                       everything, under 10 minutes; writes docs/benchmarks
+  python -m benchmarks --quick               a look in under a minute; writes nothing
+  python -m benchmarks throughput latency    only these
+  python -m benchmarks costs --out /tmp/x    the report of these, in a folder of its own
 
-def noop(rounds: int, jobs: int) -> None:
-    """No-op jobs per second through the public client, against C zmq.proxy, in alternation."""
-    single: list[float] = []
-    batched: list[float] = []
-    ours: list[float] = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Proxy(folder, 2, batched=False) as proxy,
-        Proxy(folder, 2, batched=True) as batched_proxy,
-        MeshNode(2) as node,
-    ):
-        for _ in range(rounds):
-            single.append(proxy.rate(jobs))
-            ours.append(_on_best_loop(_submit_all(node.seed, jobs)))
-            batched.append(batched_proxy.rate(jobs // 64 * 64))
-    table = Table(f"no-op, 2 workers, {rounds} × {jobs:,} jobs", "jobs/s", "spread", "mesh / this", box=None)
-    middle = statistics.median(ours)
-    for name, rates in (
-        ("mesh: submit and await each", ours),
-        ("C zmq.proxy, one message a job", single),
-        ("C zmq.proxy, 64 jobs a message", batched),
-    ):
-        rate = statistics.median(rates)
-        spread = f"{min(rates):,.0f}–{max(rates):,.0f}"
-        table.add_row(name, f"{rate:,.0f}", spread, f"{middle / rate:.2f}")
-    console.print(table)
-    if statistics.median(single) < SUSPECT:
-        console.print(f"reference suspect: the proxy stays below {SUSPECT:,}/s, so this machine is busy or slow")
+\b
+Figures are ratios to a reference in the same run wherever there is one: on a busy machine both suffer.
+Leave the machine alone meanwhile all the same. Exit code 1: a benchmark failed."""
+
+Measure = Callable[[Size, Console], list[Figure]]
 
 
-async def _nap_all(seed: str, jobs: int) -> float:
-    async with mesh.Client(seeds=[seed], mdns=False) as client:
-        await client.wait_ready("nap")
-        async for _ in client.map("nap", [0.01] * 256, ordered=False):
-            pass
-        began = time.perf_counter()
-        async for _ in client.map("nap", [0.01] * jobs, ordered=False):
-            pass
-        return jobs / (time.perf_counter() - began)
+@click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.argument("names", nargs=-1, type=click.Choice([*USUAL, *ONLY_NAMED]), metavar="[NAME …]")
+@click.option("--quick", is_flag=True, help="Two rounds of a tenth of the work; proves little.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 100), help="Rounds, of which the median counts.  [default: 5; 2 quick]"
+)
+@click.option("--plots/--no-plots", default=True, help="Draw SVGs beside the report, where one is written.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Where the report goes.  [default: docs/benchmarks after a full run, else nowhere]",
+)
+@click.option("--readme", is_flag=True, help="Put the short table into README.md; wants a full run.")
+def main(
+    *, names: tuple[str, ...], quick: bool, rounds: int | None, plots: bool, out: Path | None, readme: bool
+) -> None:
+    """Measure the mesh on this machine, against references in the same run."""
+    full = not names and not quick
+    if readme and not full:
+        raise click.UsageError("--readme wants a full run: no NAME, no --quick")
+    signal.signal(signal.SIGTERM, _end)
+    console = Console()
+    size = Size(rounds or (2 if quick else 5), 0.1 if quick else 1.0)
+    chosen = list(dict.fromkeys(names or USUAL))
+    machine = Machine.here()
+    began = time.monotonic()
+    bounded = rounds is None and not ONLY_NAMED.keys() & set(chosen)
+    figures, failed = _measure_all(chosen, size, console, limit=(QUICK_S if quick else FULL_S) if bounded else math.inf)
+    result = Report(
+        machine, report.versions(), size, quick, chosen, {figure.key: figure for figure in figures},
+        proxy_rate=_proxy_rate(figures, chosen, size),
+    )  # fmt: skip
+    _show(result, console)
+    console.print(f"{time.monotonic() - began:.0f} s")
+    folder = out or (ROOT / "docs/benchmarks" if full else None)
+    if folder is not None:
+        _write(result, folder, plots=plots)
+        console.print(f"written: {folder}")
+    if readme:
+        report.write_readme(result, ROOT / "README.md")
+    if failed:
+        console.print(f"[red]failed: {', '.join(failed)}[/]")
+        sys.exit(1)
 
 
-def sleep(rounds: int, _jobs: int) -> None:
-    """10 ms jobs on 64 workers, as a share of the ideal 6,400/s."""
-    jobs = 6400
-    with MeshNode(64) as node:
-        rates = [_on_best_loop(_nap_all(node.seed, jobs)) for _ in range(rounds)]
-    rate = statistics.median(rates)
-    table = Table(f"10 ms jobs, 64 workers, {rounds} × {jobs:,} jobs", "jobs/s", "spread", "of the ideal", box=None)
-    table.add_row("mesh: map", f"{rate:,.0f}", f"{min(rates):,.0f}–{max(rates):,.0f}", f"{rate / 6400:.3f}")
-    console.print(table)
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """End in order, so that everything that was started ends too."""
+    sys.exit(128 + signal.SIGTERM)
 
 
-BENCHMARKS: dict[str, Callable[[int, int], None]] = {"noop": noop, "sleep": sleep}
+def _out_of_time(_number: int, _frame: FrameType | None) -> None:
+    raise TimeoutError("the time for all benchmarks is up")
 
 
-@click.command()
-@click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)), metavar="[noop | sleep] …")
-@click.option("--rounds", default=3, help="How often each is run; the median counts.")
-@click.option("--jobs", default=100_000, help="No-op jobs a round.")
-def main(names: tuple[str, ...], rounds: int, jobs: int) -> None:
-    """Measure, and compare with references in the same run."""
-    console.print(
-        f"{platform.python_implementation()} {platform.python_version()}, pyzmq {zmq.pyzmq_version()}, "
-        f"libzmq {zmq.zmq_version()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
-    )
-    for name in names or BENCHMARKS:
-        BENCHMARKS[name](rounds, jobs)
+def _measure_all(names: list[str], size: Size, console: Console, *, limit: float) -> tuple[list[Figure], list[str]]:
+    """Run the benchmarks within `limit` seconds; return their figures, and the names of those that failed."""
+    figures: list[Figure] = []
+    failed: list[str] = []
+    until = time.monotonic() + limit
+    if limit < math.inf:
+        signal.signal(signal.SIGALRM, _out_of_time)
+        signal.setitimer(signal.ITIMER_REAL, limit)
+    for place, name in enumerate(names, 1):
+        console.rule(f"{place}/{len(names)} {name}", align="left")
+        began = time.monotonic()
+        if began >= until:
+            failed.append(name)
+            continue
+        try:
+            measured = _load(name)(size, console)
+        except Exception:  # noqa: BLE001  # the others are worth running all the same
+            console.print_exception(width=110, max_frames=6)
+            failed.append(name)
+            continue
+        figures += measured
+        console.print(report.figure_table(measured, ""))
+        console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return figures, failed
 
 
-main()
+def _load(name: str) -> Measure:
+    """Import a benchmark when it is its turn: peers and the bridge bring much with them."""
+    return cast("Measure", importlib.import_module(f"benchmarks.{name}").measure)
+
+
+def _proxy_rate(figures: list[Figure], names: list[str], size: Size) -> float | None:
+    """Return the one-message proxy's jobs/s with 2 workers, measured for itself if throughput was not."""
+    for figure in figures:
+        if figure.key == "throughput.submit" and figure.reference is not None:
+            return figure.reference.median
+    if not AGAINST_PROXY & set(names):
+        return None
+    with tempfile.TemporaryDirectory() as folder, proxy.Proxy(folder, 2, proxy.SINGLE) as single:
+        return Samples("", [single.rate(size.of(200_000, least=50_000)) for _ in range(3)]).median
+
+
+def _show(result: Report, console: Console) -> None:
+    console.print()
+    if any(target.benchmark in result.benchmarks for target in TARGETS):
+        console.print(report.target_table(result))
+    console.print(result.headline, style="dim")
+    if result.suspect:
+        console.print(result.suspicion, style="yellow")
+
+
+def _write(result: Report, folder: Path, *, plots: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: list[Path] = []
+    if plots:
+        from benchmarks.plots import draw
+
+        drawn = draw(result, folder)
+    report.write_json(result, folder / "results.json")
+    report.write_markdown(result, folder / "README.md", drawn)
+
+
+if __name__ == "__main__":
+    main()

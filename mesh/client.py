@@ -14,19 +14,19 @@ from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, assert_never, cast, overload
+from typing import Any, ParamSpec, Self, TypeVar, assert_never, overload
 
 import zmq
 
 from mesh.core.dialer import Dialer
-from mesh.core.effects import Close, Effect, Joined, Parted, Progress, Send, Settle
+from mesh.core.effects import Close, Effect, Joined, Outcome, Parted, Progress, Send, Settle
 from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import DONE, PENDING, JobRecord
 from mesh.core.roster import NodeView
 from mesh.core.session import Session
-from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, MeshError, NoNodes
+from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, NoNodes
 from mesh.finder import Finder
-from mesh.job import Ended, Job, Outgoing
+from mesh.job import Ended, Job
 from mesh.link import Link, context
 from mesh.tasks import Task, ambient
 from mesh.wire.messages import (
@@ -34,10 +34,8 @@ from mesh.wire.messages import (
     VERSIONS,
     Bye,
     ClientMessage,
-    Failed,
     Hello,
     NodeMessage,
-    Result,
     TaskSpec,
 )
 from mesh.wire.payload import pack_arguments
@@ -112,7 +110,7 @@ class Client:
         self._jobs = 0
         self._id_prefix = b""
         self._last_id = 0
-        self._submitted: list[Outgoing] = []
+        self._submitted: list[JobRecord] = []
         self._events: list[Event] = []
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -184,12 +182,14 @@ class Client:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        outcomes: list[Outcome] = []
         for record in [*self._submitted, *self._session.unfinished()]:
             started = record.state != PENDING
             record.over = True
             record.state = DONE
-            self._finish(record, ClosedError("the client was closed before the job ended", started=started))
+            outcomes.append((record, ClosedError("the client was closed before the job ended", started=started)))
         self._submitted.clear()
+        self._settled(outcomes)
         for view in self._session.roster:
             link = self._links.pop(view.key, None)
             if link is not None:  # lost in this very turn otherwise
@@ -259,6 +259,7 @@ class Client:
         under_way: dict[Job[Any], None] = {}
         ended = None if ordered else Ended(self.loop)
         bound = max(1, min(in_flight, self._max_pending))
+        no_names: dict[str, Any] = {}
         try:
             exhausted = False
             while True:
@@ -266,13 +267,18 @@ class Client:
                     element = next(arguments, None)
                     if element is None:
                         exhausted = True
-                        break
-                    job = await self._submit_with_room(task, element, {})
-                    job.report_to(ended)
-                    under_way[job] = None
+                    elif self._jobs < self._max_pending:
+                        under_way[self._submit(task, element, no_names, ended)] = None
+                    else:
+                        under_way[await self._submit_with_room(task, element, no_names, ended)] = None
                 if not under_way:
                     return
-                job = next(iter(under_way)) if ended is None else await ended.get()
+                if ended is None:
+                    job = next(iter(under_way))
+                elif ended.jobs:
+                    job = ended.jobs.popleft()
+                else:
+                    job = await ended.get()
                 result = await job
                 del under_way[job]
                 yield result
@@ -286,8 +292,10 @@ class Client:
                 "this client is closed" if self._closed else "open this client first: async with Client()"
             )
 
-    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Job[Any]:
-        self._require_open()
+    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None) -> Job[Any]:
+        """Hand in a job, which puts itself into `ended` when it is over."""
+        if self._closed or self._context is None:
+            self._require_open()
         if type(task) is str:
             name = task
         elif isinstance(task, Task):
@@ -299,7 +307,7 @@ class Client:
             raise BadArguments(f"a task is one that @mesh.task made, or its name, not {type(task).__name__}")
         self._last_id += 1
         job_id = self._id_prefix + self._last_id.to_bytes(8, "big")
-        job: Job[Any] = Job(self, job_id, name, pack_arguments(args, kwargs))
+        job: Job[Any] = Job(job_id, name, pack_arguments(args, kwargs), _client=self, _ended=ended)
         if type(task) is str:
             self._check_by_name(job, name, args, kwargs)
         else:
@@ -310,7 +318,7 @@ class Client:
         self.hand_in(job)
         return job
 
-    def hand_in(self, record: Outgoing) -> None:
+    def hand_in(self, record: JobRecord) -> None:
         """Take a job in; it leaves in this loop's next turn, together with all others of this one."""
         self._jobs += 1
         self._submitted.append(record)
@@ -329,17 +337,19 @@ class Client:
             raise BadArguments(f"{name} {wrong}")
         job.priority = served.spec.priority
 
-    async def _submit_with_room(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Job[Any]:
+    async def _submit_with_room(
+        self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None
+    ) -> Job[Any]:
         """Submit once there is room. Whoever is woken and takes none, or more is left, wakes the next."""
         try:
             while self._jobs >= self._max_pending and not self._closed:
                 waiter = self.loop.create_future()
                 self._room.append(waiter)
                 await waiter
-            return self._submit(task, args, kwargs)
+            return self._submit(task, args, kwargs, ended)
         finally:
             if self._room and self._jobs < self._max_pending:
-                _wake_one(self._room)
+                _wake(self._room, 1)
 
     def cancel(self, job: Job[Any]) -> None:
         """Ask that a job does not start."""
@@ -408,12 +418,15 @@ class Client:
             self._turn_due = True
             self.loop.call_soon(self._turn)
 
-    def _turn(self) -> None:
-        """Tell the session what has happened since the last turn, and do what it orders."""
+    def _turn(self, *, at: float = 0.0) -> None:
+        """Tell the session what has happened since the last turn, and do what it orders.
+
+        `at`: when a timer was due that has fired; uvloop's clock, in milliseconds, may say that this is a hair away.
+        """
         self._turn_due = False
         if self._closed:
             return
-        now = self.loop.time()
+        now = max(self.loop.time(), at)
         events, self._events = self._events, []
         if self._submitted:
             events.insert(0, Submitted(self._submitted))
@@ -429,11 +442,10 @@ class Client:
             case Send():
                 self._links[effect.key].send(effect.message)
             case Settle():
-                for record, outcome in effect.outcomes:
-                    self._finish(record, outcome)
+                self._settled(effect.outcomes)
             case Progress():
                 for record in effect.records:
-                    _ours(record).progressed()
+                    record.progressed()
             case Joined():
                 self._dialer.joined(effect.view.key)
             case Parted():
@@ -449,11 +461,13 @@ class Client:
             case _ as never:
                 assert_never(never)
 
-    def _finish(self, record: JobRecord, outcome: Result | Failed | MeshError) -> None:
-        self._jobs -= 1
-        _ours(record).finish(outcome)
+    def _settled(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell the application of the jobs that are over, and those who wait for room or for the last of them."""
+        for record, outcome in outcomes:
+            record.finish(outcome)
+        self._jobs -= len(outcomes)
         if self._room:
-            _wake_one(self._room)
+            _wake(self._room, len(outcomes))
         if self._jobs == 0 and self._idle:
             waiters, self._idle = self._idle, []
             for waiter in waiters:
@@ -481,7 +495,7 @@ class Client:
     def _time_passed(self) -> None:
         self._timer = None
         self._events.append(Tick())
-        self._turn()
+        self._turn(at=self._timer_at)
 
     # links
 
@@ -530,14 +544,9 @@ _GOODBYE_S = 0.1
 """Seconds that a goodbye may take to leave while the client closes."""
 
 
-def _ours(record: JobRecord) -> Outgoing:
-    """Return a record as what this client handed to the session."""
-    return cast("Outgoing", record)
-
-
-def _wake_one(waiters: "deque[asyncio.Future[None]]") -> None:
-    while waiters:
+def _wake(waiters: "deque[asyncio.Future[None]]", most: int) -> None:
+    while waiters and most:
         waiter = waiters.popleft()
         if not waiter.done():
             waiter.set_result(None)
-            return
+            most -= 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.errors import ClosedError, JobCancelled, MeshError
 from mesh.wire.messages import Failed, Result
-from mesh.wire.payload import unpack, unpack_failure
+from mesh.wire.payload import NIL, unpack, unpack_failure
 
 if TYPE_CHECKING:
     from mesh.client import Client
@@ -18,36 +18,21 @@ R_co = TypeVar("R_co", covariant=True)
 log = logging.getLogger("mesh")
 
 
-class Outgoing(JobRecord):
-    """A job that a client hands in, and is told of."""
-
-    __slots__ = ()
-
-    def progressed(self) -> None:
-        """Its state has changed."""
-
-    def finish(self, outcome: Result | Failed | MeshError) -> None:
-        """It is over."""
-
-
-class Job(Outgoing, Generic[R_co]):
+class Job(JobRecord, Generic[R_co], eq=False, kw_only=True):
     """One submission of a task.
 
     `await job` gives its result or raises its error; it may be awaited by several and more than once. An await
     that is cancelled cancels the job if it was its last and the job has not started.
     """
 
-    __slots__ = ("_accepted", "_client", "_ended", "_error", "_looked", "_value", "_waiters")
-
-    def __init__(self, client: "Client", job_id: bytes, task: str, body: bytes) -> None:
-        super().__init__(job_id, task, body)
-        self._client = client
-        self._waiters: list[asyncio.Future[None]] | None = None
-        self._accepted: list[asyncio.Future[None]] | None = None
-        self._ended: Ended | None = None
-        self._value: Any = None
-        self._error: BaseException | None = None
-        self._looked = False
+    _client: "Client"
+    _waiters: "list[asyncio.Future[None]] | None" = None
+    _accepted: "list[asyncio.Future[None]] | None" = None
+    _ended: "Ended | None" = None
+    _value: Any = None
+    _error: BaseException | None = None
+    _unseen: "Unseen | None" = None
+    _looked: bool = False
 
     def __repr__(self) -> str:
         """Return the task, the id and the state."""
@@ -59,8 +44,8 @@ class Job(Outgoing, Generic[R_co]):
 
     def __await__(self) -> Generator[Any, None, R_co]:
         """Wait for the end; return the result or raise the error."""
-        self._looked = True
         if not self.over:
+            self._looked = True
             waiter = self._wait()
             try:
                 yield from waiter
@@ -71,9 +56,14 @@ class Job(Outgoing, Generic[R_co]):
                 raise
         return self._outcome()
 
-    def _outcome(self) -> R_co:
+    def _look(self) -> None:
         self._looked = True
+        if self._unseen is not None:
+            self._unseen.seen = True
+
+    def _outcome(self) -> R_co:
         if self._error is not None:
+            self._look()
             raise self._error.with_traceback(None)  # not that of whoever asked before
         return cast("R_co", self._value)
 
@@ -119,13 +109,9 @@ class Job(Outgoing, Generic[R_co]):
 
     # called by the client
 
-    def report_to(self, ended: "Ended | None") -> None:
-        """Put itself there when it is over."""
-        self._ended = ended
-
     def abandon(self) -> None:
         """Nobody will ask for its outcome any more."""
-        self._looked = True
+        self._look()
         self.cancel()
 
     def progressed(self) -> None:
@@ -137,14 +123,15 @@ class Job(Outgoing, Generic[R_co]):
     def finish(self, outcome: Result | Failed | MeshError) -> None:
         """It is over."""
         if type(outcome) is Result:
-            try:
-                self._value = unpack(outcome.body)
-            except ValueError as error:
-                self._error = MeshError(f"the result cannot be decoded: {error}", started=True)
-        elif isinstance(outcome, Failed):
-            self._error = unpack_failure(outcome.body).to_exception()
+            if outcome.body != NIL:
+                try:
+                    self._value = unpack(outcome.body)
+                except ValueError as error:
+                    self._fail(MeshError(f"the result cannot be decoded: {error}", started=True))
+        elif type(outcome) is Failed:
+            self._fail(unpack_failure(outcome.body).to_exception())
         else:
-            self._error = cast("MeshError", outcome)
+            self._fail(cast("MeshError", outcome))
         self.body = b""
         if self._waiters is not None:
             waiters, self._waiters = self._waiters, None
@@ -154,15 +141,26 @@ class Job(Outgoing, Generic[R_co]):
         if self._ended is not None:
             self._ended.put(self)
 
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        if not self._looked and not isinstance(error, ClosedError | JobCancelled):
+            self._unseen = Unseen(f"job {self.id.hex()} of task {self.task!r} failed", error)
+
+
+class Unseen:
+    """Warns, once, of a failure that nobody ever looked at. Only jobs that failed carry one."""
+
+    __slots__ = ("_error", "_what", "seen")
+
+    def __init__(self, what: str, error: BaseException) -> None:
+        self._what = what
+        self._error = error
+        self.seen = False
+
     def __del__(self) -> None:
-        """Warn, once, of a failure that nobody ever looked at."""
-        try:
-            error = self._error
-            if error is None or self._looked or isinstance(error, ClosedError | JobCancelled):
-                return
-        except AttributeError:
-            return  # it was never made whole
-        log.warning("job %s of task %r failed and nobody asked for its outcome: %r", self.id.hex(), self.task, error)
+        """Warn unless it was seen."""
+        if not self.seen:
+            log.warning("%s and nobody asked for its outcome: %r", self._what, self._error)
 
 
 def _wake(waiters: "list[asyncio.Future[None]]") -> None:
@@ -176,18 +174,18 @@ class Ended:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._jobs: deque[Job[Any]] = deque()
+        self.jobs: deque[Job[Any]] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, job: Job[Any]) -> None:
         """A job is over."""
-        self._jobs.append(job)
+        self.jobs.append(job)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def get(self) -> Job[Any]:
         """Return the next job that is over."""
-        while not self._jobs:
+        while not self.jobs:
             self._waiter = self._loop.create_future()
             await self._waiter
-        return self._jobs.popleft()
+        return self.jobs.popleft()

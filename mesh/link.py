@@ -11,17 +11,11 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from mesh.errors import ProtocolError
-from mesh.wire.codec import Buffer, Oddities, decode_node, encode_client
-from mesh.wire.messages import ClientMessage, NodeMessage, Submit
+from mesh.wire.codec import Buffer, Oddities, client_messages, decode_node
+from mesh.wire.messages import ClientMessage, NodeMessage
 
 BURST = 64
 """Messages taken in one turn of the loop: more would keep the application waiting."""
-
-MESSAGE_BYTES = 1024 * 1024
-"""Bytes packed into one message; a turn's jobs beyond that go in the next."""
-
-ITEM_BYTES = 300
-"""Bytes of a SUBMIT without its body, at most: a task's name of 200 and what stands around it."""
 
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -108,8 +102,7 @@ class Link:
         """Send a message, as several where its bodies are many and large. Never blocks."""
         if self._closed:
             return
-        for part in _split(message):
-            frames = encode_client(part)
+        for frames in client_messages(message):
             last = len(frames) - 1
             for n, frame in enumerate(frames):
                 try:
@@ -181,17 +174,3 @@ class Link:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=int(linger * 1000))
-
-
-def _split(message: ClientMessage) -> list[ClientMessage]:
-    """Split a message that is more than `MESSAGE_BYTES`."""
-    size = 0
-    parts = [ClientMessage(message.epoch, message.stamp, [])]
-    for item in message.items:
-        length = ITEM_BYTES + (len(item.body) if type(item) is Submit else 0)
-        if size and size + length > MESSAGE_BYTES:
-            parts.append(ClientMessage(message.epoch, message.stamp, []))
-            size = 0
-        size += length
-        parts[-1].items.append(item)
-    return parts if len(parts) > 1 else [message]

@@ -15,7 +15,7 @@ from mesh.core.effects import Close, Effect, Joined, Outcome, Parted, Progress, 
 from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
 from mesh.core.liveness import Health
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
-from mesh.core.roster import NodeView, Roster, ServedTask
+from mesh.core.roster import NodeView, Roster
 from mesh.core.waiting import Queue, Waiting
 from mesh.errors import (
     BadArguments,
@@ -146,20 +146,29 @@ class Session:
                 assert_never(never)
 
     def _submitted(self, records: Sequence[JobRecord], now: float) -> None:
-        served: dict[str, ServedTask | None] = {}
-        for record in records:
-            task = record.task
-            if task not in served:
-                served[task] = self.roster.serves(task)
-            home = served[task]
-            record.submitted = now
-            if record.deadline is not None:
-                self._deadlines.set(record, record.deadline)
-            elif home is not None and home.timeout is not None:
-                self._limit(record, home.timeout)
-            self._waiting.add(record)
+        """Let jobs wait, by runs of one task and priority: what is the same for all of a run is asked once."""
+        start = 0
+        count = len(records)
+        while start < count:
+            task, priority = records[start].task, records[start].priority
+            stop = start
+            home = self.roster.serves(task)
+            timeout = home.timeout if home is not None else None
+            while stop < count:
+                record = records[stop]
+                if record.task != task or record.priority != priority:
+                    break
+                stop += 1
+                record.submitted = now
+                if record.deadline is not None:
+                    self._deadlines.set(record, record.deadline)
+                elif timeout is not None:
+                    self._limit(record, timeout)
+            run = records[start:stop]
+            self._waiting.add(run)
             if home is None:
-                self._homeless.append((now + self._grace, record))
+                self._homeless.extend((now + self._grace, record) for record in run)
+            start = stop
 
     def _limit(self, record: JobRecord, timeout: float) -> None:
         """Give a job the time that its task has where the caller does not say."""
@@ -177,11 +186,16 @@ class Session:
         view = self.roster.get(key)
         if view is not None:
             view.heard(message, now)
+        outcomes = self._outcomes
         for item in message.items:
             if view is not None and type(item) is Result:
                 record = view.outstanding.pop(item.id, None)
                 if record is not None and not record.over:
-                    self._settle(record, item)
+                    record.over = True
+                    record.state = DONE
+                    if record.alarm is not None:
+                        self._deadlines.clear(record)
+                    outcomes.append((record, item))
             else:
                 view = self._heard_item(key, view, item, message, now)
 
@@ -284,7 +298,7 @@ class Session:
         else:
             record.refused_by = view.key
             record.state = PENDING
-            self._waiting.add(record, front=True)
+            self._waiting.add([record], front=True)
         if item.reason == UNKNOWN_TASK:
             self._lose_home([record.task], now)
 
@@ -358,36 +372,47 @@ class Session:
         for view, count in shares:
             left = count
             while left and (records := self._waiting.take(queue, left)):
-                for record in records:
-                    left -= self._give(view, record, now)
+                left -= self._give(view, task, records, now)
         return bool(shares)
 
-    def _give(self, view: NodeView, record: JobRecord, now: float) -> int:
-        """Send one job to a node, unless it is plain here that it cannot run; return how many were sent."""
-        if record.shape is not None:
-            wrong = view.tasks[record.task].signature.misfit(*record.shape)
-            record.shape = None
-            if wrong:
-                self._settle(record, BadArguments(f"{record.task} {wrong}"))
-                return 0
+    def _give(self, view: NodeView, task: str, records: list[JobRecord], now: float) -> int:
+        """Send jobs of one task to a node but for those that plainly cannot run there; return how many were sent."""
+        key, name, most = view.key, view.about.name, view.about.max_body
+        outbox, outstanding = view.outbox, view.outstanding
+        sent = 0
+        for record in records:
+            if record.shape is not None or len(record.body) > most:
+                wrong = self._wrong(view, record)
+                if wrong is not None:
+                    self._settle(record, wrong)
+                    continue
+            remaining = None
+            if record.deadline is not None:
+                remaining = min(max(0, int((record.deadline - now) * 1000)), MOST_MS)
+            options = None
+            if record.priority != 5 or record.forwarded:
+                options = Options(priority=record.priority, forwarded=record.forwarded)
+            record.state = SENT
+            record.link = key
+            record.node = name
+            outstanding[record.id] = record
+            outbox.append(Submit(record.id, record.attempt, task, record.form, remaining, options, record.body))
+            sent += 1
+        if sent:
+            view.sent += sent
+            self._talk[key] = view
+        return sent
+
+    def _wrong(self, view: NodeView, record: JobRecord) -> MeshError | None:
+        """Say why a job cannot run at a node; None if it can."""
+        shape, record.shape = record.shape, None
+        wrong = view.tasks[record.task].signature.misfit(*shape) if shape is not None else None
+        if wrong:
+            return BadArguments(f"{record.task} {wrong}")
         if len(record.body) > view.about.max_body:
             text = f"{len(record.body)} bytes of arguments, and node {view.about.name} takes {view.about.max_body}"
-            self._settle(record, PayloadTooLarge(f"{text} (its --max-message)"))
-            return 0
-        remaining = None
-        if record.deadline is not None:
-            remaining = min(max(0, int((record.deadline - now) * 1000)), MOST_MS)
-        options = None
-        if record.priority != 5 or record.forwarded:
-            options = Options(priority=record.priority, forwarded=record.forwarded)
-        record.state = SENT
-        record.link = view.key
-        record.node = view.about.name
-        view.sent += 1
-        view.outstanding[record.id] = record
-        view.outbox.append(Submit(record.id, record.attempt, record.task, record.form, remaining, options, record.body))
-        self._talk[view.key] = view
-        return 1
+            return PayloadTooLarge(f"{text} (its --max-message)")
+        return None
 
     # time
 

@@ -1,7 +1,7 @@
 """The jobs that no node has room for yet. Pure."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mesh.core.record import JobRecord
 
@@ -37,20 +37,21 @@ class Waiting:
             (priority, task, queue) for priority, by_task in self._queues.items() for task, queue in by_task.items()
         ]
 
-    def add(self, record: JobRecord, *, front: bool = False) -> None:
-        """Let a job wait, behind the others of its task or before them."""
-        by_task = self._queues.get(record.priority)
+    def add(self, records: Sequence[JobRecord], *, front: bool = False) -> None:
+        """Let jobs of one task and priority wait, behind the others of them or before."""
+        priority, task = records[0].priority, records[0].task
+        by_task = self._queues.get(priority)
         if by_task is None:
-            by_task = self._queues[record.priority] = {}
+            by_task = self._queues[priority] = {}
             self._queues = dict(sorted(self._queues.items(), reverse=True))
-        queue = by_task.get(record.task)
+        queue = by_task.get(task)
         if queue is None:
-            queue = by_task[record.task] = deque()
+            queue = by_task[task] = deque()
         if front:
-            queue.appendleft(record)
+            queue.extendleft(reversed(records))
         else:
-            queue.append(record)
-        self._count += 1
+            queue.extend(records)
+        self._count += len(records)
 
     def first(self, queue: Queue) -> JobRecord | None:
         """Return the job whose turn it is in a queue; None if there is none."""
@@ -61,7 +62,12 @@ class Waiting:
 
     def take(self, queue: Queue, most: int) -> list[JobRecord]:
         """Take the jobs whose turn it is out of a queue, `most` of them if there are as many."""
-        taken: list[JobRecord] = []
+        if not self._over and most >= len(queue):
+            taken = list(queue)
+            queue.clear()
+            self._count -= len(taken)
+            return taken
+        taken = []
         while queue and len(taken) < most:
             record = queue.popleft()
             if record.over:

@@ -5,6 +5,7 @@ Whatever bytes come in, `decode_client` and `decode_node` end in a message or in
 """
 
 from collections.abc import Sequence
+from itertools import count
 from typing import TypeVar
 
 import msgspec
@@ -34,6 +35,9 @@ cheaper than what ZeroMQ does to avoid it (measured: small frames get slower wit
 HEADER_LIMIT = 8 * 1024 * 1024
 """Bytes of frame 0: a turn's batch of jobs, each body below `OUT_OF_BAND`. Longer batches are split."""
 
+MESSAGE_BYTES = 1024 * 1024
+"""Bytes of one message with more than one item; a turn's items beyond that go in the next."""
+
 FRAME_LIMIT = 4096
 """Frames of one message; a peer that sends more is malformed."""
 
@@ -61,37 +65,65 @@ class Oddities:
         self.malformed = 0
 
 
+def client_messages(message: ClientMessage) -> list[list[Buffer]]:
+    """Encode a client's message as several where it is more than `MESSAGE_BYTES`: the frames of each."""
+    frames = encode_client(message)
+    items = message.items
+    if len(items) < 2 or sum(map(len, frames)) <= MESSAGE_BYTES:
+        return [frames]
+    return [
+        frames
+        for half in (items[: len(items) // 2], items[len(items) // 2 :])
+        for frames in client_messages(ClientMessage(message.epoch, message.stamp, half))
+    ]
+
+
+def node_messages(message: NodeMessage) -> list[list[Buffer]]:
+    """Encode a node's message as several where it is more than `MESSAGE_BYTES`: the frames of each."""
+    frames = encode_node(message)
+    items = message.items
+    if len(items) < 2 or sum(map(len, frames)) <= MESSAGE_BYTES:
+        return [frames]
+    return [
+        frames
+        for half in (items[: len(items) // 2], items[len(items) // 2 :])
+        for frames in node_messages(_with_items(message, half))
+    ]
+
+
 def encode_client(message: ClientMessage) -> list[Buffer]:
     """Encode a client's message: the header, then a frame for each large body. Leaves `message` as it is."""
-    bodies: list[Buffer] = []
-    items = message.items
-    for n, item in enumerate(items):
-        if type(item) is Submit and len(item.body) >= OUT_OF_BAND:
-            if not bodies:
-                items = items.copy()
-            bodies.append(item.body)
-            items[n] = SubmitLarge(
-                item.id, item.attempt, item.task, item.form, item.remaining, item.options,
-                len(bodies),
-            )  # fmt: skip
-    if bodies:
-        message = ClientMessage(message.epoch, message.stamp, items)
-    return [_encoder.encode(message), *bodies]
+    large = [item for item in message.items if type(item) is Submit and len(item.body) >= OUT_OF_BAND]
+    if not large:
+        return [_encoder.encode(message)]
+    frame = count(1)
+    items = [
+        SubmitLarge(item.id, item.attempt, item.task, item.form, item.remaining, item.options, next(frame))
+        if type(item) is Submit and len(item.body) >= OUT_OF_BAND
+        else item
+        for item in message.items
+    ]
+    header = _encoder.encode(ClientMessage(message.epoch, message.stamp, items))
+    return [header, *(item.body for item in large)]
 
 
 def encode_node(message: NodeMessage) -> list[Buffer]:
     """Encode a node's message: the header, then a frame for each large body. Leaves `message` as it is."""
-    bodies: list[Buffer] = []
-    items = message.items
-    for n, item in enumerate(items):
-        if type(item) is Result and len(item.body) >= OUT_OF_BAND:
-            if not bodies:
-                items = items.copy()
-            bodies.append(item.body)
-            items[n] = ResultLarge(item.id, item.attempt, len(bodies))
-    if bodies:
-        message = NodeMessage(message.free, message.free_async, message.window, message.seen, message.stamp, items)
-    return [_encoder.encode(message), *bodies]
+    large = [item for item in message.items if type(item) is Result and len(item.body) >= OUT_OF_BAND]
+    if not large:
+        return [_encoder.encode(message)]
+    frame = count(1)
+    items = [
+        ResultLarge(item.id, item.attempt, next(frame))
+        if type(item) is Result and len(item.body) >= OUT_OF_BAND
+        else item
+        for item in message.items
+    ]
+    return [_encoder.encode(_with_items(message, items)), *(item.body for item in large)]
+
+
+def _with_items(message: NodeMessage, items: list[NodeItem]) -> NodeMessage:
+    return NodeMessage(message.free, message.free_async, message.window, message.seen, message.stamp, items)
 
 
 def decode_client(frames: Sequence[Buffer], oddities: Oddities) -> ClientMessage:

@@ -63,7 +63,7 @@ def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     """
     try:
         if not kwargs:
-            return pack([list(args)])
+            return pack([list(args)]) if args else _NO_ARGUMENTS
         return pack([list(args), dict(kwargs)])
     except Exception as error:  # noqa: BLE001  # a value's own class may run here and raise anything
         raise BadArguments(
@@ -75,6 +75,8 @@ def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
 
 def unpack_arguments(body: bytes | memoryview) -> tuple[list[Any], dict[str, Any]]:
     """Decode the arguments of a call. Raises BadArguments."""
+    if body == _NO_ARGUMENTS:
+        return [], {}
     try:
         value = unpack(body)
     except ValueError as error:
@@ -87,18 +89,28 @@ def unpack_arguments(body: bytes | memoryview) -> tuple[list[Any], dict[str, Any
     raise BadArguments("arguments are [[positional…]] or [[positional…], {name: value}]")
 
 
+_NO_ARGUMENTS = b"\x91\x90"
+"""`[[]]`, packed: so common that it is not packed and opened anew each time."""
+
+
 def _is_named(value: Any) -> bool:
     return type(value) is dict and all(type(key) is str for key in value)
 
 
 def pack_result(value: Any) -> bytes:
     """Encode what a task returned. Raises ResultNotSerializable naming its type."""
+    if value is None:
+        return NIL
     try:
         return pack(value)
     except Exception as error:  # noqa: BLE001  # a value's own class may run here and raise anything
         raise ResultNotSerializable(
             f"the task ran, but its result cannot be sent: {_why(error)}. Return plain values"
         ) from None
+
+
+NIL = b"\xc0"
+"""None, packed: what most tasks return."""
 
 
 def pack_failure(failure: Failure) -> bytes:

@@ -337,7 +337,10 @@ def _check(settings: cfg.Settings) -> int:
     """Import the application as a node would, and print its tasks."""
     from meshnode.worker.zygote import Config, LoadFailed, load_or_explain
 
-    loaded = load_or_explain(Config(settings.shown_name, list(settings.targets), settings.folder, settings.workers))
+    targets = list(settings.targets)
+    loaded = load_or_explain(
+        Config(settings.shown_name, targets, settings.folder, settings.workers, settings.concurrency)
+    )
     if isinstance(loaded, LoadFailed):
         raise ConfigError(loaded.text)
     for task in loaded.tasks:

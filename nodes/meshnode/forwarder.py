@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 
 from mesh.client import Client
+from mesh.core.record import JobRecord
 from mesh.errors import MeshBusy, MeshError
-from mesh.job import Outgoing
 from mesh.wire.messages import Failed, Result, TaskSpec
 from meshnode.config import Settings
 from meshnode.core.events import Event, ForwardEnded, Tick
@@ -40,10 +40,21 @@ class Forwarder(Client):
 
     def forward(self, held: Held) -> None:
         """Send a job on."""
-        record = ForwardedJob(held, self._ended)
-        if held.submit.remaining is not None:
-            record.deadline = held.expires
-        self.hand_in(record)
+        submit = held.submit
+        self.hand_in(
+            ForwardedJob(
+                submit.id,
+                submit.task,
+                submit.body,
+                form=submit.form,
+                priority=submit.options.priority if submit.options else 5,
+                deadline=None if submit.remaining is None else held.expires,
+                bounce=True,
+                forwarded=True,
+                _held=held,
+                _ended=self._ended,
+            )
+        )
 
     def _ended(self, held: Held, item: Result | Failed | None) -> None:
         self._post_to_node(ForwardEnded(held, item))
@@ -52,20 +63,11 @@ class Forwarder(Client):
         self._post_to_node(Tick())
 
 
-class ForwardedJob(Outgoing):
+class ForwardedJob(JobRecord, eq=False, kw_only=True):
     """A bridge caller's job on its way to another node; it is not forwarded again from there."""
 
-    __slots__ = ("_ended", "_held")
-
-    def __init__(self, held: Held, ended: Callable[[Held, Result | Failed | None], None]) -> None:
-        submit = held.submit
-        super().__init__(submit.id, submit.task, submit.body)
-        self.form = submit.form
-        self.priority = submit.options.priority if submit.options else 5
-        self.bounce = True
-        self.forwarded = True
-        self._held = held
-        self._ended = ended
+    _held: Held
+    _ended: Callable[[Held, Result | Failed | None], None]
 
     def finish(self, outcome: Result | Failed | MeshError) -> None:
         """Hand what came of it back to the scheduler; None where no node took it."""

@@ -14,8 +14,8 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar, assert_never
 
 from mesh.errors import ProtocolError
-from mesh.wire.codec import Oddities, decode_client, encode_node
-from mesh.wire.messages import About, Bye, Drain, NodeItem, NodeMessage, Result, TaskSpec
+from mesh.wire.codec import Oddities, decode_client, node_messages
+from mesh.wire.messages import About, Bye, Drain, NodeMessage, TaskSpec
 from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
 from meshnode.config import DEFAULT_PORT, Settings
@@ -37,9 +37,6 @@ SWEEP_S = 5.0
 
 LINGER_S = 2.0
 """Seconds that the last outcomes may take to leave."""
-
-REPLY_BYTES = 1024 * 1024
-"""Bytes of results packed into one message; what is beyond goes in the next."""
 
 
 class FailedError(Exception):
@@ -67,7 +64,9 @@ class Node:
         self._failed: str | None = None
         self._context = context()
         self._supervisor = Supervisor(
-            Config(settings.shown_name, list(settings.targets), settings.folder, settings.workers),
+            Config(
+                settings.shown_name, list(settings.targets), settings.folder, settings.workers, settings.concurrency
+            ),
             turn=self._take,
             on_failed=self._fail,
         )
@@ -108,6 +107,7 @@ class Node:
             concurrency=settings.concurrency,
             cores=os.cpu_count() or 1,
             elsewhere=self._forwarder,
+            taken_up=self._supervisor.taken_up,
         )
         about = self._about(tasks)
         self._peers = Peers(about)
@@ -245,12 +245,12 @@ class Node:
         if events:
             self._take(events)
 
-    def _take(self, events: list[Event]) -> None:
-        """Tell the scheduler what happened, and do what it orders, until there is nothing to do."""
+    def _take(self, events: list[Event], *, at: float = 0.0) -> None:
+        """Tell the scheduler what happened, not before `at`, and do what it orders, until there is nothing to do."""
         scheduler = self._scheduler
         if scheduler is None:
             return
-        now = self._loop.time()
+        now = max(self._loop.time(), at)
         while events:
             answers: list[Event] = []
             for effect in scheduler.handle(events, now):
@@ -262,7 +262,7 @@ class Node:
     def _perform(self, effect: Effect, answers: list[Event]) -> None:
         match effect:
             case Dispatch():
-                self._supervisor.dispatch(effect.worker, effect.orders)
+                self._supervisor.dispatch(effect.worker, effect.first, effect.jobs)
             case Reply():
                 if effect.owner.windowed:
                     self._reply(effect)
@@ -289,7 +289,8 @@ class Node:
 
     def _time_passed(self) -> None:
         self._timer = None
-        self._take([Tick()])
+        # uvloop's clock has milliseconds, and says now and then that a timer's moment is a hair away when it fires.
+        self._take([Tick()], at=self._timer_at)
 
     # clients
 
@@ -318,14 +319,14 @@ class Node:
         if peer is None:
             return
         stamp = _stamp(self._loop.time())
-        for items in _split(reply.items):
-            self._send(
-                peer.routing_id,
-                NodeMessage(reply.free, reply.free_async, reply.window, reply.seen, stamp, items),
-            )
+        self._send(
+            peer.routing_id,
+            NodeMessage(reply.free, reply.free_async, reply.window, reply.seen, stamp, reply.items),
+        )
 
     def _send(self, routing_id: bytes, message: NodeMessage) -> None:
-        self._front.send(routing_id, encode_node(message))
+        for frames in node_messages(message):
+            self._front.send(routing_id, frames)
 
     def _unreachable(self, routing_id: bytes) -> None:
         for event in self._peers.lost(routing_id):
@@ -339,17 +340,3 @@ class Node:
 
 def _stamp(now: float) -> int:
     return int(now * 1000)
-
-
-def _split(items: list[NodeItem]) -> list[list[NodeItem]]:
-    """Split items whose results are more than `REPLY_BYTES` together."""
-    size = 0
-    parts: list[list[NodeItem]] = [[]]
-    for item in items:
-        length = len(item.body) if type(item) is Result else 0
-        if size and size + length > REPLY_BYTES:
-            parts.append([])
-            size = 0
-        size += length
-        parts[-1].append(item)
-    return parts

@@ -22,17 +22,17 @@ from contextlib import suppress
 import msgspec
 
 from mesh.errors import ConfigError
-from mesh.wire.messages import TaskSpec
+from mesh.wire.messages import Submit, TaskSpec
 from meshnode.core.events import Ended, Event, TakenBack, WorkerLost, WorkerReady
-from meshnode.core.orders import Order
+from meshnode.core.orders import Orders
 from meshnode.core.respawn import Respawn
 from meshnode.worker.link import (
     Packet,
     Receiver,
     attach,
     decode_orders,
-    decode_outcomes,
-    packets,
+    decode_ran,
+    pack_orders,
     send,
 )
 from meshnode.worker.zygote import Config, Exited, Forked, Loaded, LoadFailed, Report, decode_report
@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 BURST = 16
 """Datagrams taken from one worker in one turn."""
 
-END = b"\x90"
-"""An empty array of orders: end when you have done what you have."""
+END = msgspec.msgpack.encode(Orders(0, []))
+"""Orders without jobs: end when you have done what you have."""
 
 _CAUSE_S = 0.05
 """Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then."""
@@ -55,7 +55,7 @@ _DEATHS_S = 1.0
 class Link:
     """One worker as the supervisor holds it."""
 
-    __slots__ = ("born", "key", "ours", "outbox", "pid", "pidfd", "ready", "slot", "theirs")
+    __slots__ = ("blocked", "born", "key", "ours", "outbox", "pid", "pidfd", "ready", "slot", "theirs")
 
     def __init__(self, key: int, slot: int, born: float) -> None:
         self.key = key
@@ -63,6 +63,7 @@ class Link:
         self.born = born
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.outbox: deque[Packet] = deque()
+        self.blocked = False
         self.pid = 0
         self.pidfd = -1
         self.ready = False
@@ -195,10 +196,10 @@ class Supervisor:
                 return
             if not datagram:
                 return
-            outcomes = decode_outcomes(datagram)
-            attach(outcomes, descriptor)
-            if outcomes:
-                events.append(Ended(link.key, outcomes))
+            ran = decode_ran(datagram)
+            if ran:
+                attach(ran[0].ends, descriptor)
+                events.append(Ended(link.key, ran))
             else:
                 self._worker_ready(link, events)
 
@@ -208,35 +209,43 @@ class Supervisor:
         if all(one.ready for one in self._links.values()) and len(self._links) == self._config.slots:
             self._ready.set()
 
-    def dispatch(self, key: int, orders: list[Order]) -> None:
+    def dispatch(self, key: int, first: int, jobs: list[Submit]) -> None:
         """Write orders to a worker's socket, or to its outbox while that is full."""
         link = self._links.get(key)
         if link is None:
             return  # it died in this turn; its orders come back with its end
-        waiting = bool(link.outbox)
-        link.outbox.extend(packets(orders))
-        if not waiting:
+        link.outbox.extend(pack_orders(first, jobs))
+        if not link.blocked:
             self._send_waiting(link)
 
     def _send_waiting(self, link: Link) -> None:
+        """Send what waits for a worker, as far as its socket has room."""
+        blocked = False
         while link.outbox:
             try:
                 send(link.ours, link.outbox[0], socket.MSG_DONTWAIT)
             except BlockingIOError:
-                self._epoll.modify(link.ours.fileno(), select.EPOLLIN | select.EPOLLOUT)
-                return
+                blocked = True
+                break
             except OSError:
                 link.outbox.clear()  # its death is on the way
-                return
+                break
             link.outbox.popleft()
-        self._epoll.modify(link.ours.fileno(), select.EPOLLIN)
+        if blocked is not link.blocked:
+            link.blocked = blocked
+            self._epoll.modify(link.ours.fileno(), select.EPOLLIN | (select.EPOLLOUT if blocked else 0))
+
+    def taken_up(self, key: int) -> int:
+        """Return the number of the last order that a worker has taken up, as it says in shared memory."""
+        link = self._links.get(key)
+        return 0 if link is None else self._words[link.slot]
 
     def take_back(self, key: int) -> list[Event]:
         """Take the orders out of a worker's socket that it has not read, and have it send what has ended."""
         link = self._links.get(key)
         if link is None:
             return []
-        seqs = [order.seq for packet in link.outbox for order in decode_orders(packet[0])]
+        seqs = [seq for packet in link.outbox for seq in _numbers(packet[0])]
         link.outbox.clear()
         taken: list[int] = []
         while True:
@@ -248,7 +257,7 @@ class Supervisor:
                 break
             if descriptor is not None:
                 os.close(descriptor)
-            taken += [order.seq for order in decode_orders(datagram)]
+            taken += _numbers(datagram)
         if link.pidfd >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(link.pidfd, signal.SIGURG)
@@ -260,9 +269,7 @@ class Supervisor:
     def _take_report(self, events: list[Event]) -> None:
         assert self._control is not None
         try:
-            message, descriptors, _, _ = socket.recv_fds(self._control, 1 << 22, 1, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+            message, descriptors, _, _ = socket.recv_fds(self._control, 1 << 22, 1)  # there is one: epoll said so
         except ConnectionError:
             message, descriptors = b"", []
         if not message:
@@ -436,6 +443,12 @@ class Supervisor:
         self._words.release()
         del words
         os.close(self._words_fd)
+
+
+def _numbers(datagram: bytes | memoryview) -> range:
+    """The numbers of the orders in a datagram."""
+    orders = decode_orders(datagram)
+    return range(orders.first, orders.first + len(orders.jobs))
 
 
 def cause(status: int) -> str:

@@ -23,13 +23,14 @@ import uvloop
 from mesh.errors import ConfigError
 from mesh.tasks import Settings as TaskSettings
 from mesh.tasks import Task
+from mesh.wire.messages import Submit
 from meshnode import bridge as bridge_module
 from meshnode import connection as connection_module
 from meshnode.bridge import Bridge
 from meshnode.config import Settings
 from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
 from meshnode.core.events import Draining, Ended, Event, TakenBack, Tick, WorkerLost, WorkerReady
-from meshnode.core.orders import Order, Outcome
+from meshnode.core.orders import Ran
 from meshnode.core.scheduler import Scheduler
 from meshnode.front import PortTakenError
 from meshnode.worker.runner import Runner
@@ -62,8 +63,8 @@ class Worker:
 
     def __init__(self, key: int) -> None:
         self.key = key
-        self.orders: deque[Order] = deque()
-        self.running: Order | None = None
+        self.orders: deque[tuple[int, Submit]] = deque()
+        self.running: tuple[int, Submit] | None = None
         self.dead = False
 
 
@@ -133,13 +134,13 @@ class Node:
         match effect:
             case Dispatch():
                 worker = self._workers[effect.worker]
-                worker.orders.extend(effect.orders)
+                worker.orders.extend(enumerate(effect.jobs, effect.first))
                 self._loop.call_soon(self._work, worker)
             case Reply():
                 self.bridge.reply(effect.owner, effect.items)
             case TakeBack():
                 worker = self._workers[effect.worker]
-                back = [order.seq for order in worker.orders]
+                back = [seq for seq, _ in worker.orders]
                 worker.orders.clear()
                 self.post(TakenBack(effect.worker, back))
             case Forward() | Empty():
@@ -150,31 +151,31 @@ class Node:
     def _work(self, worker: Worker) -> None:
         if worker.running is not None or not worker.orders or worker.dead:
             return
-        order = worker.orders.popleft()
-        if self._tasks[order.task].name == "hold" and not self.open.is_set():
-            worker.running = order
+        seq, job = worker.orders.popleft()
+        if job.task == "hold" and not self.open.is_set():
+            worker.running = seq, job
             return
-        self._run(worker, order)
+        self._run(worker, seq, job)
 
-    def _run(self, worker: Worker, order: Order) -> None:
-        code, body = self._runner.run(order)
-        self.post(Ended(worker.key, [Outcome(order.seq, code, 10, body)]))
+    def _run(self, worker: Worker, seq: int, job: Submit) -> None:
+        end = self._runner.run(self._runner.tasks[job.task], job)
+        self.post(Ended(worker.key, [Ran(seq, 10_000, 10_000, [end])]))
         self._loop.call_soon(self._work, worker)
 
     def release(self) -> None:
         """Let the jobs of `hold` end, those at work and those to come."""
         self.open.set()
         for worker in self._workers.values():
-            order, worker.running = worker.running, None
-            if order is not None:
-                self._run(worker, order)
+            held, worker.running = worker.running, None
+            if held is not None:
+                self._run(worker, *held)
 
     def kill(self) -> None:
         """A worker dies in the middle of `hold`, and another one comes."""
         worker = next(worker for worker in self._workers.values() if worker.running is not None)
         assert worker.running is not None
         worker.dead = True
-        self.post(WorkerLost(worker.key, worker.running.seq, "killed by SIGKILL"))
+        self.post(WorkerLost(worker.key, worker.running[0], "killed by SIGKILL"))
         key = max(self._workers) + 1
         self._workers[key] = Worker(key)
         self.post(WorkerReady(key))

@@ -26,16 +26,17 @@ from mesh.wire.messages import (
     NodeItem,
     NodeMessage,
     Result,
+    Submit,
     TaskSpec,
 )
 from meshnode.core import events as node_events
 from meshnode.core.effects import Dispatch, Empty, Forward, Reply, TakeBack
-from meshnode.core.orders import RETURNED, Order, Outcome
+from meshnode.core.orders import Ran
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 
 TASKS = [TaskSpec("short"), TaskSpec("long")]
-RUN_S = {0: 0.0002, 1: 0.02}
+RUN_S = {"short": 0.0002, "long": 0.02}
 
 
 class Agenda:
@@ -76,31 +77,32 @@ class SimulatedWorker:
     def __init__(self, node: "SimulatedNode", key: int) -> None:
         self.node = node
         self.key = key
-        self.orders: list[Order] = []
+        self.orders: list[tuple[int, Submit]] = []
         self.busy = False
 
-    def give(self, orders: list[Order]) -> None:
-        self.orders += orders
+    def give(self, first: int, jobs: list[Submit]) -> None:
+        self.orders += enumerate(jobs, first)
         if not self.busy:
             self.take_up()
 
     def take_up(self) -> None:
         if not self.orders or self.node.dead:
             return
-        order = self.orders.pop(0)
+        seq, job = self.orders.pop(0)
         self.busy = True
-        seconds = RUN_S[order.task]
-        self.node.started.append(order.id)
-        outcome = Outcome(order.seq, RETURNED, int(seconds * 1e6), b"")
-        self.node.agenda.at(self.node.agenda.now + seconds, lambda: self.end(outcome))
+        seconds = RUN_S[job.task]
+        self.node.started.append(job.id)
+        spent = round(seconds * 1e9)
+        ran = Ran(seq, spent, spent, [Result(job.id, job.attempt, b"")])
+        self.node.agenda.at(self.node.agenda.now + seconds, lambda: self.end(ran))
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, ran: Ran) -> None:
         self.busy = False
-        self.node.take([node_events.Ended(self.key, [outcome])])
+        self.node.take([node_events.Ended(self.key, [ran])])
         self.take_up()
 
     def take_back(self) -> list[int]:
-        seqs = [order.seq for order in self.orders]
+        seqs = [seq for seq, _ in self.orders]
         self.orders.clear()
         return seqs
 
@@ -139,7 +141,7 @@ class SimulatedNode:
             for effect in self.scheduler.handle(events, self.agenda.now):
                 match effect:
                     case Dispatch():
-                        self.workers[effect.worker].give(effect.orders)
+                        self.workers[effect.worker].give(effect.first, effect.jobs)
                     case Reply():
                         peer = self.peers.of(effect.owner)
                         assert peer is not None
@@ -270,7 +272,7 @@ def test_slots_do_not_idle_while_jobs_wait(seed: int) -> None:
         client.submit(*["long"] * 400)
     while len(mesh.outcomes()) < 1200:
         mesh.agenda.run(mesh.agenda.now + 0.001)
-    ideal = 1200 * RUN_S[1] / 16
+    ideal = 1200 * RUN_S["long"] / 16
     assert mesh.agenda.now - began < 1.15 * ideal
 
 
@@ -313,5 +315,5 @@ def test_a_second_client_gets_its_share_while_the_first_has_many_jobs(seed: int)
     modest.submit(*["long"] * 40)
     while len(modest.outcomes) < 40:
         mesh.agenda.run(mesh.agenda.now + 0.001)
-    alone = 40 * RUN_S[1] / 8
+    alone = 40 * RUN_S["long"] / 8
     assert mesh.agenda.now - began < 3.5 * alone

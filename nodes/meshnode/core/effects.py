@@ -2,16 +2,16 @@
 
 from msgspec import Struct
 
-from mesh.wire.messages import NodeItem
+from mesh.wire.messages import NodeItem, Submit
 from meshnode.core.held import Held, Owner
-from meshnode.core.orders import Order
 
 
 class Dispatch(Struct, frozen=True):
-    """Send these orders to a worker, in one datagram where they fit."""
+    """Send jobs of one task to a worker, in one datagram where they fit; `first` is the number of the first."""
 
     worker: int
-    orders: list[Order]
+    first: int
+    jobs: list[Submit]
 
 
 class TakeBack(Struct, frozen=True):

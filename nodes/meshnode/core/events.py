@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from mesh.wire.messages import NodeItem, Submit
 from meshnode.core.held import Held, Owner
-from meshnode.core.orders import Outcome
+from meshnode.core.orders import Ran
 
 
 class Submitted(Struct, frozen=True):
@@ -45,7 +45,7 @@ class Ended(Struct, frozen=True):
     """A worker's jobs ended."""
 
     worker: int
-    outcomes: list[Outcome]
+    ran: list[Ran]
 
 
 class TakenBack(Struct, frozen=True):

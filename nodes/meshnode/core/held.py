@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from mesh.wire.messages import NodeItem, Submit, TaskSpec
 from meshnode.core.runtime import RunTime
+from meshnode.core.window import AHEAD_S
 
 FOREVER = float("inf")
 
@@ -17,15 +18,20 @@ ALL_KINDS = (1 << KINDS) - 1
 
 
 class TaskEntry:
-    """One task of the node's catalogue: its description, its index for workers, what runs it, its run times."""
+    """One task of the node's catalogue: its description, what runs it, its run times."""
 
-    __slots__ = ("index", "kind", "runtime", "spec")
+    __slots__ = ("kind", "runtime", "spec")
 
-    def __init__(self, spec: TaskSpec, index: int, kind: int = WHOLE) -> None:
+    def __init__(self, spec: TaskSpec, kind: int = WHOLE) -> None:
         self.spec = spec
-        self.index = index
         self.kind = kind
         self.runtime = RunTime()
+
+    @property
+    def expected(self) -> float:
+        """Seconds that one of its jobs is expected to run; a whole `AHEAD_S` while none has ended."""
+        mean = self.runtime.mean
+        return AHEAD_S if mean is None else mean
 
 
 class Held(Struct, gc=False, eq=False):
@@ -52,7 +58,8 @@ class Owner:
     """Where jobs come from and outcomes go: a client, or one side of a bridge connection.
 
     `most`: how many of its jobs run at once; with 1 it is `ordered`: they run strictly one after another.
-    `windowed`: it is told a window and keeps to it.
+    `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
+    idle, as it last heard.
     `limit` bounds that window after a job had to be refused; it opens again by one with each word.
     `queues`: its waiting jobs by lane, which is priority * KINDS + kind; those of an ordered owner lie together, at
     the first kind. `ringed` has a bit set for each lane in whose ring the owner takes turns.
@@ -60,7 +67,7 @@ class Owner:
 
     __slots__ = (
         "gone", "jobs", "key", "limit", "most", "ordered", "queued", "queued_cost", "queues", "replies", "ringed",
-        "running", "seen", "told", "windowed", "worker",
+        "running", "seen", "told", "told_idle", "windowed", "worker",
     )  # fmt: skip
 
     def __init__(self, key: int, *, most: int = 2**31, windowed: bool = True) -> None:
@@ -78,5 +85,6 @@ class Owner:
         self.worker = 0
         self.seen = 0
         self.told = 0
+        self.told_idle = False
         self.gone = False
         self.replies: list[NodeItem] = []

@@ -1,30 +1,30 @@
 """What a node and its worker say to each other, one datagram a message. Pure: docs/architecture.md, Workers.
 
-A datagram is a msgpack array of orders (to the worker) or of outcomes (from it). A body too large for a
-datagram travels beside it in a memory file, alone, its `body` nil. An empty array asks the worker to end.
+To the worker: `Orders`, jobs of one task, each the SUBMIT item as it came. From the worker: an array of `Ran`,
+their outcomes as the items that their owner is to hear; the node passes both on without looking inside. A body
+too large for a datagram travels beside it in a memory file, alone, its own place left empty. Orders without
+jobs ask the worker to end; an empty array from it says that it is ready.
 """
 
 from msgspec import Struct
 
-RETURNED = 0
-RAISED = 1
+from mesh.wire.messages import Failed, Result, Submit
+
+End = Result | Failed
+"""How a job ended in its worker: the item for its owner."""
 
 
-class Order(Struct, array_like=True, gc=False):
-    """Run this. `seq` counts a worker's orders from 1; `task` is an index into the node's catalogue."""
+class Orders(Struct, array_like=True, gc=False):
+    """Run these. `first` is the number of the first of them, counted from 1 over the worker's life."""
 
-    seq: int
-    task: int
-    form: int
-    id: bytes
-    attempt: int
-    body: bytes | None
+    first: int
+    jobs: list[Submit]
 
 
-class Outcome(Struct, array_like=True, gc=False):
-    """It ran for `micros` µs and returned or raised; `body` is the packed result or failure."""
+class Ran(Struct, array_like=True, gc=False):
+    """What came of orders with consecutive numbers: how long they ran together and the longest alone, in ns."""
 
-    seq: int
-    code: int
-    micros: int
-    body: bytes | None
+    first: int
+    spent: int
+    longest: int
+    ends: list[End]

@@ -1,6 +1,6 @@
 """The workers of a node: who is free, who has room, who gets the next job. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from meshnode.core.held import COROUTINE, WHOLE, Held, TaskEntry
 from meshnode.core.runtime import BUDGET_S
@@ -12,7 +12,7 @@ MOST = 256
 class Worker:
     """One worker as the scheduler sees it: its outstanding jobs by order number, and their expected work."""
 
-    __slots__ = ("coroutines", "key", "last", "load", "outstanding", "stuck")
+    __slots__ = ("coroutines", "key", "last", "load", "outstanding", "stuck", "watched")
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -21,6 +21,7 @@ class Worker:
         self.load = 0.0
         self.coroutines = False
         self.stuck = False
+        self.watched = False
 
 
 class Pool:
@@ -98,35 +99,47 @@ class Pool:
             return worker, min(self.concurrency - len(worker.outstanding), wanted)
         return None
 
-    def give(self, worker: Worker, jobs: Sequence[Held]) -> None:
-        """Note that jobs of one task go to a worker that `pick` chose or that is at work; sets their order numbers."""
+    def give(self, worker: Worker, jobs: Sequence[Held]) -> int:
+        """Note that jobs of one task go to a worker that `pick` chose or that is at work.
+
+        They are numbered on from the worker's last; returns the number of the first.
+        """
         entry = jobs[0].entry
         outstanding = worker.outstanding
         if not outstanding:
             self._idle.pop()
             self._shared.append(worker)
             worker.coroutines = entry.kind == COROUTINE
+        key = worker.key
         cost = entry.runtime.cost
-        for seq, held in enumerate(jobs, worker.last + 1):
+        first = seq = worker.last + 1
+        for held in jobs:
             held.seq = seq
-            held.worker = worker.key
+            held.worker = key
             held.cost = cost
             outstanding[seq] = held
-        worker.last += len(jobs)
+            seq += 1
+        worker.last = seq - 1
         worker.load += cost * len(jobs)
+        return first
 
-    def end(self, worker: Worker, seq: int) -> Held | None:
-        """Note that an order ended or was taken back; None if the worker did not have it."""
-        held = worker.outstanding.pop(seq, None)
-        if held is None:
-            return None
-        worker.load -= held.cost
-        if not worker.outstanding:
+    def end(self, worker: Worker, seqs: Iterable[int]) -> list[Held | None]:
+        """Note that orders ended or were taken back; None for each that the worker did not have."""
+        outstanding = worker.outstanding
+        load = worker.load
+        ended: list[Held | None] = []
+        for seq in seqs:
+            held = outstanding.pop(seq, None)
+            ended.append(held)
+            if held is not None:
+                load -= held.cost
+        worker.load = load
+        if not outstanding and worker in self._shared:
             worker.load = 0.0
             worker.coroutines = False
             self._shared.remove(worker)
             self._idle.append(worker)
-        return held
+        return ended
 
     def running(self, held: Held) -> bool:
         """Has the worker surely or probably taken this job up? Those behind the first have to wait."""

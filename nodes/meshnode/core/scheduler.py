@@ -9,7 +9,7 @@ back and given to another.
 
 import heapq
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Protocol, assert_never
 
@@ -23,12 +23,10 @@ from mesh.wire.messages import (
     STALE,
     UNKNOWN_TASK,
     Accepted,
-    Failed,
     Lost,
     NodeItem,
     Options,
     Reject,
-    Result,
     Started,
     Submit,
     TaskSpec,
@@ -60,12 +58,13 @@ from meshnode.core.held import (
     Owner,
     TaskEntry,
 )
-from meshnode.core.orders import RETURNED, Order, Outcome
+from meshnode.core.orders import Ran
 from meshnode.core.pool import MOST, Pool, Worker
 from meshnode.core.window import AHEAD_S, Pace, window
 
 DRAG_S = 0.002
-"""Seconds without a word from a worker with prefetched jobs after which these are taken back."""
+"""Seconds between two looks at a worker with prefetched jobs: if it runs the same one at both, those behind it are
+taken back."""
 
 NEWS_S = 0.05
 """Seconds after which an owner is told that a job is held or runs, if it has not ended by then."""
@@ -80,6 +79,9 @@ _LITTER = 64
 """Entries of jobs that are over which a queue may hold before it is swept, however short it is."""
 
 _DEFAULTS = Options()
+
+Mark = tuple[int, int]
+"""How far a worker is: its first order that has not ended as far as it has told, the last that it has taken up."""
 
 
 class Elsewhere(Protocol):
@@ -108,7 +110,8 @@ class Scheduler:
     """Owners' jobs in, orders to workers and replies to owners out.
 
     `slots`: workers that the node is to have. `backlog`: jobs held at most. `elsewhere` answers for the rest of
-    the mesh, where bridge jobs go on to when no slot is free here.
+    the mesh, where bridge jobs go on to when no slot is free here. `taken_up` says which order a worker has taken
+    up last.
     """
 
     def __init__(
@@ -120,11 +123,10 @@ class Scheduler:
         cores: int = 2,
         backlog: int = 100_000,
         elsewhere: Elsewhere | None = None,
+        taken_up: Callable[[int], int] = lambda worker: 0,
     ) -> None:
         shared = COROUTINE if concurrency > 1 else WHOLE
-        self.tasks = {
-            spec.name: TaskEntry(spec, index, shared if spec.is_async else WHOLE) for index, spec in enumerate(tasks)
-        }
+        self.tasks = {spec.name: TaskEntry(spec, shared if spec.is_async else WHOLE) for spec in tasks}
         self.pool = Pool(concurrency=concurrency, cores=max(1, min(cores, slots)))
         self.held = 0
         self.draining = False
@@ -132,6 +134,7 @@ class Scheduler:
         self._places = slots * concurrency
         self._backlog = backlog
         self._elsewhere = elsewhere or Nowhere()
+        self._taken_up = taken_up
         self._pace = Pace()
         self._active: dict[int, Owner] = {}
         self._rings: dict[int, deque[Owner]] = {}
@@ -140,7 +143,7 @@ class Scheduler:
         self._ringed = False
         self._queued = 0
         self._queued_bridge = 0
-        self._dragging: deque[tuple[float, Worker, int]] = deque()
+        self._watched: deque[tuple[float, Worker, Mark]] = deque()
         self._news: deque[tuple[float, list[Held]]] = deque()
         self._sent_on: dict[str, int] = {}
         self._expiring: list[tuple[float, int, Held]] = []
@@ -150,6 +153,7 @@ class Scheduler:
         self._full_at = FOREVER
         self._loosened = False
         self._talk: dict[int, Owner] = {}
+        self._handed_in: list[Owner] = []
         self._effects: list[Effect] = []
 
     def handle(self, events: Sequence[Event], now: float) -> list[Effect]:
@@ -163,6 +167,8 @@ class Scheduler:
                 self._assign(now)
         if self._ringed and not self._queued:
             self._clear_rings()
+        if self._handed_in:
+            self._tell_who_waits()
         if self._talk:
             self._flush()
         if self._loosened and self._full and self._full_at == FOREVER:
@@ -176,8 +182,8 @@ class Scheduler:
     def next_wake(self) -> float | None:
         """When to call `handle` with a Tick, if nothing else happens before; None for never."""
         wake = self._full_at
-        if self._dragging:
-            wake = min(wake, self._dragging[0][0])
+        if self._watched:
+            wake = min(wake, self._watched[0][0])
         if self._news:
             wake = min(wake, self._news[0][0])
         if self._expiring:
@@ -196,7 +202,7 @@ class Scheduler:
             case Submitted():
                 self._submitted(event.owner, event.jobs, now, stale=event.stale)
             case Ended():
-                self._ended(event.worker, event.outcomes)
+                self._ended(event.worker, event.ran)
             case WorkerReady():
                 self.pool.add(event.worker)
             case CancelAsked():
@@ -221,106 +227,137 @@ class Scheduler:
                 assert_never(never)
 
     def _submitted(self, owner: Owner, jobs: list[Submit], now: float, *, stale: bool) -> None:
+        """Take jobs in, by runs of one task and priority: what is the same for all of a run is asked once."""
         if owner.gone:
             return
         owner.seen += len(jobs)
-        self._talk[owner.key] = owner
+        ids = owner.jobs
         accepted: list[Held] = []
-        last: TaskEntry | None = None
+        entry: TaskEntry | None = None
+        run: list[Held] = []
+        task = options = None
         room = 0
+        cost = AHEAD_S
+        refusal: tuple[str, str] | None = None
         for submit in jobs:
-            entry = self.tasks.get(submit.task) or self._entry_elsewhere(owner, submit.task)
-            if entry is not None and entry is not last:
-                last, room = entry, self._room(owner, entry)
-            refusal = self._refusal(owner, entry, submit, room, stale=stale)
-            if refusal is not None:
-                owner.replies.append(Reject(submit.id, submit.attempt, *refusal))
+            if submit.task != task or submit.options != options:
+                self._enqueue(owner, run)
+                run = []
+                task, options = submit.task, submit.options
+                entry = self.tasks.get(task) or self._entry_elsewhere(owner, task)
+                refusal = self._refusal(entry, task, stale=stale)
+                if entry is not None:
+                    room = self._room(owner, entry)
+                    cost = entry.expected
+            job_id = submit.id
+            if entry is None or refusal is not None or job_id in ids or room <= 0:
+                reason, text = refusal or self._no_room(owner, job_id)
+                owner.replies.append(Reject(job_id, submit.attempt, reason, text))
+                self._talk[owner.key] = owner
                 continue
-            assert entry is not None
-            expires = FOREVER if submit.remaining is None else now + submit.remaining / 1000
-            held = Held(submit, entry, owner, expires)
-            owner.jobs[submit.id] = held
-            self.held += 1
-            room -= 1
+            held = Held(submit, entry, owner, FOREVER, cost=cost)
+            ids[job_id] = held
+            run.append(held)
             accepted.append(held)
-            self._enqueue(held)
+            room -= 1
+            self.held += 1
             if submit.remaining is not None:
-                self._alarms += 1
-                held.alarmed = True
-                heapq.heappush(self._expiring, (expires, self._alarms, held))
+                self._set_alarm(held, now + submit.remaining / 1000)
         if accepted:
+            self._enqueue(owner, run)
             self._active[owner.key] = owner
             if owner.windowed:
                 self._news.append((now + NEWS_S, accepted))
+                self._handed_in.append(owner)
+
+    def _set_alarm(self, held: Held, expires: float) -> None:
+        held.expires = expires
+        held.alarmed = True
+        self._alarms += 1
+        heapq.heappush(self._expiring, (expires, self._alarms, held))
 
     def _entry_elsewhere(self, owner: Owner, task: str) -> TaskEntry | None:
         """Return an entry for a task that only other nodes serve: bridge callers may have those too."""
         spec = None if owner.windowed else self._elsewhere.spec(task)
-        return None if spec is None else TaskEntry(spec, -1, ELSEWHERE)
+        return None if spec is None else TaskEntry(spec, ELSEWHERE)
 
-    def _refusal(
-        self, owner: Owner, entry: TaskEntry | None, submit: Submit, room: int, *, stale: bool
-    ) -> tuple[str, str] | None:
-        """Say why a job is not taken, as reason and text; None if it is."""
+    def _refusal(self, entry: TaskEntry | None, task: str, *, stale: bool) -> tuple[str, str] | None:
+        """Say why no job of a task is taken, as reason and text; None if they are."""
         if entry is None:
-            return UNKNOWN_TASK, f"no task {submit.task!r} here"
+            return UNKNOWN_TASK, f"no task {task!r} here"
         if self.draining:
             return DRAINING, "this node is leaving"
         if stale:
             return STALE, "sent on word from this node that is more than 5 s old"
-        if submit.id in owner.jobs:
+        return None
+
+    def _no_room(self, owner: Owner, job_id: bytes) -> tuple[str, str]:
+        """Say why this job is not taken, since it could be otherwise."""
+        if job_id in owner.jobs:
             return BUSY, "a job with this id is already held"
         if self.held >= self._backlog:
             return BUSY, f"the backlog of {self._backlog} jobs is full"
-        if owner.windowed and room <= 0:
-            self._pace.reset()
-            owner.limit = len(owner.jobs)
-            return BUSY, "more than this node can start soon"
-        return None
+        self._pace.reset()
+        owner.limit = len(owner.jobs)
+        return BUSY, "more than this node can start soon"
 
     def _room(self, owner: Owner, entry: TaskEntry) -> int:
-        """How many more of its jobs of a task would start about as soon here as elsewhere: as its fair share allows."""
+        """How many more jobs of a task an owner may hand in.
+
+        As many as the backlog holds; of one that keeps to a window, those that would start about as soon here as
+        elsewhere, as its fair share allows.
+        """
+        room = self._backlog - self.held
+        if not owner.windowed:
+            return room
         sharers = max(1, len(self._active))
         places = self._slots if entry.kind == WHOLE else self._places
-        known = entry.runtime.mean
-        cost = AHEAD_S if known is None else known
-        ahead = int((2 * AHEAD_S * places / sharers - owner.queued_cost) / cost)
-        return max(-(-places // sharers) - len(owner.jobs), ahead)
+        ahead = int((2 * AHEAD_S * places / sharers - owner.queued_cost) / entry.expected)
+        return min(room, max(-(-places // sharers) - len(owner.jobs), ahead))
 
-    def _ended(self, key: int, outcomes: list[Outcome]) -> None:
+    def _ended(self, key: int, ran: list[Ran]) -> None:
         worker = self.pool.workers.get(key)
         if worker is None:
             return
         worker.stuck = False
-        end = self.pool.end
-        entry: TaskEntry | None = None
-        first = total = longest = 0
-        for n, outcome in enumerate(outcomes):
-            held = end(worker, outcome.seq)
-            if held is None:
-                continue
-            if held.entry is not entry:
-                self._observe(entry, n - first, total, longest)
-                entry, first, total, longest = held.entry, n, 0, 0
-            total += outcome.micros
-            longest = max(longest, outcome.micros)
-            owner = held.owner
-            owner.running -= 1
-            if not held.over:
-                submit = held.submit
-                shape = Result if outcome.code == RETURNED else Failed
-                owner.replies.append(shape(submit.id, submit.attempt, outcome.body or b""))
-                self._close(held)
-            if owner.queued and not owner.windowed:
-                self._ring_again(owner)
-        self._observe(entry, len(outcomes) - first, total, longest)
+        for one in ran:
+            ended = self.pool.end(worker, range(one.first, one.first + len(one.ends)))
+            self._observe(ended, one)
+            owner: Owner | None = None
+            for held, item in zip(ended, one.ends, strict=True):
+                if held is None:
+                    continue
+                if held.owner is not owner:
+                    if owner is not None:
+                        self._answered(owner)
+                    owner = held.owner
+                owner.running -= 1
+                if held.over:
+                    continue
+                held.over = True
+                self.held -= 1
+                del owner.jobs[held.submit.id]
+                self._alarms_over += held.alarmed
+                owner.replies.append(item)
+            if owner is not None:
+                self._answered(owner)
         self._loosened = True
 
-    def _observe(self, entry: TaskEntry | None, count: int, micros: int, longest: int) -> None:
+    def _answered(self, owner: Owner) -> None:
+        """Jobs of an owner have ended at a worker: it is told, and what it has waiting takes its turn."""
+        if not owner.jobs:
+            self._active.pop(owner.key, None)
+        if not owner.gone:
+            self._talk[owner.key] = owner
+        if owner.queued and not owner.windowed:
+            self._ring_again(owner)
+
+    def _observe(self, ended: list[Held | None], ran: Ran) -> None:
         """Learn from jobs of one task that ended together."""
-        if entry is not None:
-            entry.runtime.observe(count, micros / 1e6, longest / 1e6)
-            self._pace.finished(count, micros / 1e6)
+        known = [held for held in ended if held is not None]
+        if known:
+            known[0].entry.runtime.observe(len(known), ran.spent / 1e9, ran.longest / 1e9)
+            self._pace.finished(len(known), ran.spent / 1e9)
 
     def _cancel(self, owner: Owner, job_id: bytes) -> None:
         held = owner.jobs.get(job_id)
@@ -337,7 +374,7 @@ class Scheduler:
         owner.gone = True
         for held in list(owner.jobs.values()):
             if not held.seq and not held.forwarded:
-                self._unqueue(held)
+                self._unqueue(owner, 1, held.cost)
             self._close(held)
         owner.queues.clear()
         owner.replies.clear()
@@ -349,7 +386,7 @@ class Scheduler:
         worker = self.pool.workers.get(key)
         if worker is None:
             return
-        self._requeue([held for seq in seqs if (held := self.pool.end(worker, seq)) is not None], now)
+        self._requeue([held for held in self.pool.end(worker, seqs) if held is not None], now)
         worker.stuck = bool(worker.outstanding)
 
     def _worker_lost(self, event: WorkerLost, now: float) -> None:
@@ -378,7 +415,8 @@ class Scheduler:
         elif held.expires <= now:
             self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
         else:
-            self._enqueue(held, front=True)
+            held.cost = held.entry.expected
+            self._enqueue(held.owner, [held], front=True)
 
     def _forward_ended(self, held: Held, item: NodeItem | None, now: float) -> None:
         held.owner.running -= 1
@@ -403,26 +441,29 @@ class Scheduler:
 
     # queues
 
-    def _enqueue(self, held: Held, *, front: bool = False) -> None:
-        owner = held.owner
-        lane = (held.submit.options or _DEFAULTS).priority * KINDS
+    def _enqueue(self, owner: Owner, jobs: list[Held], *, front: bool = False) -> None:
+        """Let jobs of one task and priority wait, behind an owner's others or before them."""
+        if not jobs:
+            return
+        first = jobs[0]
+        lane = (first.submit.options or _DEFAULTS).priority * KINDS
         if not owner.ordered:
-            lane += held.entry.kind
+            lane += first.entry.kind
         queue = owner.queues.get(lane)
         if queue is None:
             queue = owner.queues[lane] = deque()
         if front:
-            queue.appendleft(held)
+            queue.extendleft(reversed(jobs))
         else:
-            queue.append(held)
+            queue.extend(jobs)
         if not owner.ringed >> lane & 1 and (owner.ordered or owner.running < owner.most):
             self._ring(owner, lane, queue)
-        known = held.entry.runtime.mean
-        held.cost = AHEAD_S if known is None else known
-        owner.queued += 1
-        owner.queued_cost += held.cost
-        self._queued += 1
-        self._queued_bridge += not owner.windowed
+        count = len(jobs)
+        owner.queued += count
+        owner.queued_cost += first.cost * count
+        self._queued += count
+        if not owner.windowed:
+            self._queued_bridge += count
 
     def _ring(self, owner: Owner, lane: int, queue: deque[Held]) -> None:
         """Let an owner take turns with the jobs of one of its queues, if it does not yet.
@@ -463,13 +504,13 @@ class Scheduler:
             ring.clear()
         self._ringed = False
 
-    def _unqueue(self, held: Held) -> None:
-        """Count a job out of the backlog; the entry in its queue is passed over when its turn comes."""
-        owner = held.owner
-        owner.queued -= 1
-        owner.queued_cost = owner.queued_cost - held.cost if owner.queued else 0.0
-        self._queued -= 1
-        self._queued_bridge -= not owner.windowed
+    def _unqueue(self, owner: Owner, count: int, cost: float) -> None:
+        """Count jobs out of the backlog; an entry left in a queue is passed over when its turn comes."""
+        owner.queued -= count
+        owner.queued_cost = owner.queued_cost - cost if owner.queued else 0.0
+        self._queued -= count
+        if not owner.windowed:
+            self._queued_bridge -= count
 
     def _sweep(self, owner: Owner) -> None:
         """Take out what is over where it is most of what lies in an owner's queues."""
@@ -495,7 +536,7 @@ class Scheduler:
         held.owner.replies.append(Reject(held.submit.id, held.submit.attempt, reason, text))
         self._close(held)
         if queued:
-            self._unqueue(held)
+            self._unqueue(held.owner, 1, held.cost)
             self._sweep(held.owner)
 
     def _lost(self, held: Held, reason: str, text: str) -> None:
@@ -561,32 +602,33 @@ class Scheduler:
             worker, room = choice
         given = self._next_of(owner, queue, first.entry, max(1, min(room, wanted)), now)
         if given:
-            self.pool.give(worker, given)
-            orders: list[Order] = []
-            for held in given:
-                submit = held.submit
-                if held.told and self.pool.running(held):
-                    self._say(owner, Started([submit.id]))
-                orders.append(Order(held.seq, held.entry.index, submit.form, submit.id, submit.attempt, submit.body))
-            owner.running += len(orders)
+            number = self.pool.give(worker, given)
+            owner.running += len(given)
             owner.worker = worker.key
-            self._effects.append(Dispatch(worker.key, orders))
-            if len(worker.outstanding) > 1 and not worker.coroutines:
-                self._dragging.append((now + DRAG_S, worker, worker.last))
+            self._effects.append(Dispatch(worker.key, number, [held.submit for held in given]))
+            started = [held.submit.id for held in given if held.told and self.pool.running(held)]
+            if started:
+                self._say(owner, Started(started))
+            if len(worker.outstanding) > 1 and not worker.watched and not worker.coroutines:
+                self._watch(worker, now)
         return True
 
     def _next_of(self, owner: Owner, queue: deque[Held], entry: TaskEntry, most: int, now: float) -> list[Held]:
         """Take an owner's next jobs of one task out of its queue; those whose time is up end here."""
         taken: list[Held] = []
-        while queue and len(taken) < most and queue[0].entry is entry:
-            held = queue.popleft()
-            if held.over:
-                continue
-            self._unqueue(held)
-            if held.expires <= now:
-                self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
-            else:
-                taken.append(held)
+        late: list[Held] = []
+        cost = 0.0
+        while queue and len(taken) < most:
+            held = queue[0]
+            if held.entry is not entry:
+                break
+            queue.popleft()
+            if not held.over:
+                cost += held.cost
+                (taken if held.expires > now else late).append(held)
+        self._unqueue(owner, len(taken) + len(late), cost)
+        for held in late:
+            self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
         return taken
 
     def _forward(self) -> bool:
@@ -630,7 +672,7 @@ class Scheduler:
         if self._elsewhere.free(spec.name, is_async=spec.is_async) <= sent:
             return False
         self._sent_on[spec.name] = sent + 1
-        self._unqueue(held)
+        self._unqueue(owner, 1, held.cost)
         held.forwarded = True
         owner.running += 1
         owner.worker = 0  # nothing may follow it here
@@ -640,9 +682,9 @@ class Scheduler:
     # time
 
     def _act_on_time(self, now: float) -> None:
-        while self._dragging and self._dragging[0][0] <= now:
-            _, worker, last = self._dragging.popleft()
-            self._check_drag(worker, last)
+        while self._watched and self._watched[0][0] <= now:
+            _, worker, mark = self._watched.popleft()
+            self._look_at(worker, mark, now)
         while self._news and self._news[0][0] <= now:
             self._tell_news(self._news.popleft()[1])
         while self._expiring and self._expiring[0][0] <= now:
@@ -659,11 +701,22 @@ class Scheduler:
         if self._full_at <= now:
             self._tell_full()
 
-    def _check_drag(self, worker: Worker, last: int) -> None:
-        first = next(iter(worker.outstanding), None)
-        if first is None or first > last or worker.key not in self.pool.workers:
+    def _watch(self, worker: Worker, now: float) -> None:
+        worker.watched = True
+        self._watched.append((now + DRAG_S, worker, self._mark(worker)))
+
+    def _mark(self, worker: Worker) -> Mark:
+        return next(iter(worker.outstanding), 0), self._taken_up(worker.key)
+
+    def _look_at(self, worker: Worker, mark: Mark, now: float) -> None:
+        worker.watched = False
+        behind = len(worker.outstanding) - 1
+        if behind < 0 or worker.stuck or worker.key not in self.pool.workers:
             return
-        if len(worker.outstanding) > 1:
+        if self._mark(worker) != mark:
+            if behind:
+                self._watch(worker, now)
+        elif behind:
             self._recall(worker)
         else:
             worker.stuck = True
@@ -714,10 +767,22 @@ class Scheduler:
                 continue
             self._effects.append(Reply(owner, items, allowed, free, free_async, owner.seen))
             owner.told = allowed
+            owner.told_idle = free > 0 or free_async > 0
             owner.limit += 1
             if owner.windowed and len(owner.jobs) >= allowed:
                 self._full[owner.key] = owner
         self._talk.clear()
+
+    def _tell_who_waits(self) -> None:
+        """Correct those whose new jobs wait here although they were told of idle workers; note whose window is full."""
+        for owner in self._handed_in:
+            if owner.gone:
+                continue
+            if owner.queued and owner.told_idle:
+                self._talk[owner.key] = owner
+            elif len(owner.jobs) >= owner.told:
+                self._full[owner.key] = owner
+        self._handed_in.clear()
 
     def _tell_full(self) -> None:
         """Tell those who had no room left when they last heard from us, if they have some now."""

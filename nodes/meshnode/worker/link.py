@@ -8,21 +8,21 @@ import array
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
-from meshnode.core.orders import Order, Outcome
+from mesh.wire.messages import Submit
+from meshnode.core.orders import End, Orders, Ran
 
 DATAGRAM = 64 * 1024
 """Bytes of one datagram at most: well below the 208 KiB that Linux lets an unprivileged socket buffer."""
 
 LARGE = 48 * 1024
-"""Bytes from which a body travels in a memory file of its own."""
+"""Bytes from which a body travels in a memory file of its own. What stands around a smaller one fits beside it."""
 
 _encode = msgspec.msgpack.Encoder().encode
-decode_orders = msgspec.msgpack.Decoder(list[Order]).decode
-decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+decode_orders = msgspec.msgpack.Decoder(Orders).decode
+decode_ran = msgspec.msgpack.Decoder(list[Ran]).decode
 
 _ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
 
@@ -30,29 +30,51 @@ Packet = tuple[bytes, bytes | memoryview | None]
 """A datagram, and the large body that goes with it."""
 
 
-def packets(parts: Sequence[Order] | Sequence[Outcome]) -> list[Packet]:
-    """Pack orders or outcomes into datagrams: together while they fit, a large body alone."""
-    done: list[Packet] = []
-    group: list[Any] = []
-    size = 0
-    for part in parts:
-        length = len(part.body or b"")
-        if group and (size + length > DATAGRAM - 4096 or length >= LARGE):
-            done.append((_encode(group), None))
-            group, size = [], 0
-        if length >= LARGE:
-            large, part.body = part.body, None
-            done.append((_encode([part]), large))
-        else:
-            group.append(part)
-            size += length + _OVERHEAD
-    if group:
-        done.append((_encode(group), None))
-    return done
+def pack_orders(first: int, jobs: list[Submit]) -> list[Packet]:
+    """Pack orders into datagrams: one if they fit."""
+    large = _first_large(jobs)
+    if large is None:
+        datagram = _encode(Orders(first, jobs))
+        if len(datagram) <= DATAGRAM:
+            return [(datagram, None)]
+        cut = len(jobs) // 2
+        return pack_orders(first, jobs[:cut]) + pack_orders(first + cut, jobs[cut:])
+    job = jobs[large]
+    alone = _encode(Orders(first + large, [msgspec.structs.replace(job, body=b"")]))
+    before = pack_orders(first, jobs[:large]) if large else []
+    after = pack_orders(first + large + 1, jobs[large + 1 :]) if large + 1 < len(jobs) else []
+    return [*before, (alone, job.body), *after]
 
 
-_OVERHEAD = 64
-"""Bytes of an order or outcome beside its body, at most."""
+def pack_ran(ran: Ran) -> list[Packet]:
+    """Pack outcomes into datagrams: one if they fit."""
+    ends = ran.ends
+    large = _first_large(ends)
+    if large is None:
+        datagram = _encode([ran])
+        if len(datagram) <= DATAGRAM:
+            return [(datagram, None)]
+        cut = len(ends) // 2
+        return pack_ran(_part(ran, 0, cut)) + pack_ran(_part(ran, cut, len(ends)))
+    end = ends[large]
+    alone = _part(ran, large, large + 1)
+    alone.ends[0] = msgspec.structs.replace(end, body=b"")
+    before = pack_ran(_part(ran, 0, large)) if large else []
+    after = pack_ran(_part(ran, large + 1, len(ends))) if large + 1 < len(ends) else []
+    return [*before, (_encode([alone]), end.body), *after]
+
+
+def _part(ran: Ran, start: int, stop: int) -> Ran:
+    """Return some of the outcomes with their share of the time that all took."""
+    share = ran.spent * (stop - start) // len(ran.ends)
+    return Ran(ran.first + start, share, ran.longest, ran.ends[start:stop])
+
+
+def _first_large(items: Sequence[Submit | End]) -> int | None:
+    for n, item in enumerate(items):
+        if len(item.body) >= LARGE:
+            return n
+    return None
 
 
 def memory_file(body: bytes | memoryview) -> int:
@@ -85,7 +107,9 @@ def send(link: socket.socket, packet: Packet, flags: int = 0) -> None:
         return
     descriptor = memory_file(large)
     try:
-        socket.send_fds(link, [datagram], [descriptor], flags)
+        # Not socket.send_fds: it forgets the flags (Python 3.11), and would wait for room.
+        rights = array.array("i", [descriptor])
+        link.sendmsg([datagram], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], flags)
     finally:
         os.close(descriptor)
 
@@ -110,9 +134,9 @@ class Receiver:
         return self._view[:size], descriptor
 
 
-def attach(parts: "list[Order] | list[Outcome]", descriptor: int | None) -> None:
-    """Give the one part of a datagram the large body that came beside it."""
+def attach(items: "list[Submit] | list[End]", descriptor: int | None) -> None:
+    """Give the one item of a datagram the large body that came beside it."""
     if descriptor is not None:
         body = read_memory_file(descriptor)
-        if parts:
-            parts[0].body = body
+        if items:
+            items[0].body = body

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
-from meshnode.core.orders import Order, Outcome
+from mesh.wire.messages import Submit
+from meshnode.core.orders import End, Orders, Ran
 from meshnode.worker.catalogue import Application
-from meshnode.worker.link import Receiver, attach, decode_orders, packets, send
+from meshnode.worker.link import Receiver, attach, decode_orders, pack_ran, send
 from meshnode.worker.runner import Runner
 
 if TYPE_CHECKING:
     import asyncio
 
 READY = b"\x90"
-"""The first datagram of a worker that has set up: an empty array of outcomes."""
+"""The first datagram of a worker that has set up: an empty array (of `Ran`)."""
 
 FLUSH_NS = 500_000
 """Nanoseconds of unsent outcomes after which a worker sends them before it takes up the next job."""
@@ -34,7 +35,8 @@ FLUSH_NS = 500_000
 class WorkerLoop:
     """Serves one worker until its node closes the socket or asks it to end.
 
-    `started` is a word of memory shared with the node: the number of the last order taken up.
+    `started` is a word of memory shared with the node: the number of the last order taken up. `concurrency`:
+    coroutines that run at once; with 1 they run one after another, as sync jobs do, and nothing is read meanwhile.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class WorkerLoop:
         started: "memoryview[int]",
         *,
         title: str,
+        concurrency: int = 1,
     ) -> None:
         self._link = link
         self._application = application
@@ -52,13 +55,18 @@ class WorkerLoop:
         self._title = title
         self._shown = ""
         self._receiver = Receiver()
-        self._outcomes: list[Outcome] = []
+        self._first = 0
+        self._ends: list[End] = []
+        self._spent = 0
+        self._longest = 0
+        self._ran: list[Ran] = []
         self._sending = False
         self._ending = False
         self._generators: list[AsyncIterator[None] | Iterator[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._coroutines: set[asyncio.Task[None]] = set()
-        self._sync_orders: deque[Order] = deque()
+        self._alone = concurrency == 1
+        self._orders: deque[Orders] = deque()
 
     def serve(self) -> None:
         """Set up, work until there is no more to come, tear down."""
@@ -109,7 +117,7 @@ class WorkerLoop:
         while True:
             self._show("idle")
             orders = self._receive(0)
-            if not orders:
+            if orders is None:
                 return
             self._run(orders)
 
@@ -118,72 +126,100 @@ class WorkerLoop:
         while not self._ending or self._coroutines:
             self._show("idle" if not self._coroutines else self._shown)
             loop.run_forever()
-            while self._sync_orders:
-                self._run([self._sync_orders.popleft()])
+            while self._orders:
+                orders = self._orders.popleft()
+                if self._runner.tasks[orders.jobs[0].task].is_async:
+                    loop.remove_reader(self._link.fileno())
+                    loop.run_until_complete(self._run_coroutines(orders))
+                    loop.add_reader(self._link.fileno(), self._readable)
+                else:
+                    self._run(orders)
         loop.remove_reader(self._link.fileno())
 
     def _readable(self) -> None:
-        """On the loop: start coroutines; leave the loop to run sync jobs, or to end."""
+        """On the loop: start coroutines that share the worker; leave the loop to run other jobs, or to end."""
         assert self._loop is not None
         try:
             orders = self._receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
-        if not orders:
+        if orders is None:
             self._ending = True
             self._loop.remove_reader(self._link.fileno())
             self._loop.stop()
-            return
-        for order in orders:
-            if self._runner.tasks[order.task].is_async:
-                self._start(order, self._loop)
-            else:
-                self._sync_orders.append(order)
-        if self._sync_orders:
+        elif not self._alone and self._runner.tasks[orders.jobs[0].task].is_async:
+            for seq, job in enumerate(orders.jobs, orders.first):
+                self._start(seq, job, self._loop)
+        else:
+            self._orders.append(orders)
             self._loop.stop()
 
-    def _receive(self, flags: int) -> list[Order]:
-        """Return the next orders; none when the node asks to end or is gone."""
+    def _receive(self, flags: int) -> Orders | None:
+        """Return the next orders, all of one task; None when the node asks to end or is gone."""
         try:
             datagram, descriptor = self._receiver.receive(self._link, flags)
         except ConnectionError:
-            return []
+            return None
         if not datagram:
-            return []
+            return None
         orders = decode_orders(datagram)
-        attach(orders, descriptor)
-        return orders
+        attach(orders.jobs, descriptor)
+        return orders if orders.jobs else None
 
     # running them
 
-    def _run(self, orders: list[Order]) -> None:
-        began = since = time.perf_counter_ns()
-        for order in orders:
-            self._started[0] = order.seq
-            self._show(self._runner.tasks[order.task].name)
-            code, body = self._runner.run(order)
-            ended = time.perf_counter_ns()
-            self._outcomes.append(Outcome(order.seq, code, (ended - began) // 1000, body))
+    def _run(self, orders: Orders) -> None:
+        """Run the jobs of a sync task, one after another."""
+        clock, run, ends, started = time.perf_counter_ns, self._runner.run, self._ends, self._started
+        task = self._runner.tasks[orders.jobs[0].task]
+        self._show(task.name)
+        self._first = seq = orders.first
+        began = since = clock()
+        for job in orders.jobs:
+            started[0] = seq
+            seq += 1
+            ends.append(run(task, job))
+            ended = clock()
+            spent = ended - began
+            self._spent += spent
+            self._longest = max(self._longest, spent)
             if ended - since > FLUSH_NS:
                 self._flush()
                 since = ended
             began = ended
         self._flush()
 
-    def _start(self, order: Order, loop: "asyncio.AbstractEventLoop") -> None:
-        self._started[0] = max(order.seq, self._started[0])
-        self._show(self._runner.tasks[order.task].name)
-        task = loop.create_task(self._run_async(order, loop))
+    async def _run_coroutines(self, orders: Orders) -> None:
+        """Run the jobs of an async task, one after another."""
+        clock = time.perf_counter_ns
+        task = self._runner.tasks[orders.jobs[0].task]
+        self._show(task.name)
+        began = since = clock()
+        for seq, job in enumerate(orders.jobs, orders.first):
+            self._started[0] = seq
+            end = await self._runner.run_async(task, job)
+            ended = clock()
+            self._ran.append(Ran(seq, ended - began, ended - began, [end]))
+            if ended - since > FLUSH_NS:
+                self._flush()
+                since = ended
+            began = ended
+        self._flush()
+
+    def _start(self, seq: int, job: Submit, loop: "asyncio.AbstractEventLoop") -> None:
+        self._started[0] = max(seq, self._started[0])
+        self._show(job.task)
+        task = loop.create_task(self._run_async(seq, job, loop))
         self._coroutines.add(task)
         task.add_done_callback(self._coroutine_ended)
 
-    async def _run_async(self, order: Order, loop: "asyncio.AbstractEventLoop") -> None:
+    async def _run_async(self, seq: int, job: Submit, loop: "asyncio.AbstractEventLoop") -> None:
         began = time.perf_counter_ns()
-        code, body = await self._runner.run_async(order)
-        micros = (time.perf_counter_ns() - began) // 1000
-        if not self._outcomes:
+        end = await self._runner.run_async(self._runner.tasks[job.task], job)
+        spent = time.perf_counter_ns() - began
+        if not self._ran:
             loop.call_soon(self._flush)
-        self._outcomes.append(Outcome(order.seq, code, micros, body))
+        self._ran.append(Ran(seq, spent, spent, [end]))
 
     def _coroutine_ended(self, task: "asyncio.Task[None]") -> None:
         self._coroutines.discard(task)
@@ -199,16 +235,26 @@ class WorkerLoop:
             return
         self._sending = True
         try:
-            while self._outcomes:
-                # The list itself stays: the line that the signal interrupted may be about to append to it.
-                outcomes = self._outcomes[:]
-                del self._outcomes[: len(outcomes)]
-                for packet in packets(outcomes):
-                    send(self._link, packet)
+            while ran := self._take_ran():
+                for one in ran:
+                    for packet in pack_ran(one):
+                        send(self._link, packet)
         except (BrokenPipeError, ConnectionError):
             self._ending = True  # the node is gone; so are we, as soon as the socket says so
         finally:
             self._sending = False
+
+    def _take_ran(self) -> list[Ran]:
+        """Take what has ended and is not sent. The lists themselves stay: the signal may have interrupted an append."""
+        ran = self._ran[:]
+        del self._ran[: len(ran)]
+        ends = self._ends[:]
+        if ends:
+            del self._ends[: len(ends)]
+            ran.append(Ran(self._first, self._spent, self._longest, ends))
+            self._first += len(ends)
+            self._spent = self._longest = 0
+        return ran
 
     def _nudged(self, _signal: int, _frame: FrameType | None) -> None:
         """The node asks for what has ended, since the job that runs drags on."""

@@ -2,7 +2,7 @@
 
 import traceback
 import types
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,12 +17,9 @@ from mesh.errors import (
     capped,
 )
 from mesh.tasks import Context, Task, current
-from mesh.wire.messages import FORM_JSON
+from mesh.wire.messages import FORM_JSON, Failed, Result, Submit
 from mesh.wire.payload import pack_failure, pack_result, unpack_arguments
-from meshnode.core.orders import RAISED, RETURNED, Order
-
-Ended = tuple[int, bytes]
-"""RETURNED or RAISED, and the packed result or failure."""
+from meshnode.core.orders import End
 
 _json_decode = msgspec.json.Decoder(strict=True).decode
 JSON_DEPTH = 200
@@ -30,48 +27,36 @@ JSON_DEPTH = 200
 
 
 class Runner:
-    """Calls tasks. `state` is what the lifespans of this worker set up."""
+    """Calls tasks, which are found by name. `state` is what the lifespans of this worker set up."""
 
     def __init__(self, tasks: Sequence[Task[..., Any]]) -> None:
-        self.tasks = tasks
+        self.tasks = {task.name: task for task in tasks}
         self.state = types.SimpleNamespace()
 
-    def run(self, order: Order) -> Ended:
+    def run(self, task: Task[..., Any], job: Submit) -> End:
         """Run a sync task's job to its end. Raises nothing: whatever happens is an outcome."""
-        task = self.tasks[order.task]
         try:
-            args, kwargs = arguments(task, order)
-        except BadArguments as error:
-            return RAISED, _mesh_failure(error, order.form)
-        current.set(self._context(order, task))
-        try:
+            args, kwargs = arguments(task, job)
+            current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
             value = task.function(*args, **kwargs)
+            return outcome(value, job)
         except BaseException as error:  # noqa: BLE001  # user code; SystemExit must not end the worker
-            return RAISED, failure(error, order.form)
-        return outcome(value, order.form)
+            return failed(error, job)
 
-    async def run_async(self, order: Order) -> Ended:
+    async def run_async(self, task: Task[..., Awaitable[Any]], job: Submit) -> End:
         """Run an async task's job to its end. Raises nothing: whatever happens is an outcome."""
-        task: Task[..., Awaitable[Any]] = self.tasks[order.task]
         try:
-            args, kwargs = arguments(task, order)
-        except BadArguments as error:
-            return RAISED, _mesh_failure(error, order.form)
-        current.set(self._context(order, task))
-        try:
+            args, kwargs = arguments(task, job)
+            current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
             value = await task.function(*args, **kwargs)
+            return outcome(value, job)
         except BaseException as error:  # noqa: BLE001  # user code; a cancelled task must not end the worker
-            return RAISED, failure(error, order.form)
-        return outcome(value, order.form)
-
-    def _context(self, order: Order, task: Task[..., Any]) -> Callable[[], Context]:
-        return lambda: Context(self.state, order.id.hex(), task.name, order.attempt)
+            return failed(error, job)
 
 
-def arguments(task: Task[..., Any], order: Order) -> tuple[Sequence[Any], dict[str, Any]]:
+def arguments(task: Task[..., Any], job: Submit) -> tuple[Sequence[Any], dict[str, Any]]:
     """Decode a job's arguments and check them against the task's parameters. Raises BadArguments."""
-    body = order.body or b""
-    args, kwargs = _json_arguments(task, body) if order.form == FORM_JSON else unpack_arguments(body)
+    args, kwargs = _json_arguments(task, job.body) if job.form == FORM_JSON else unpack_arguments(job.body)
     wrong = task.signature.misfit(len(args), kwargs)
     if wrong:
         raise BadArguments(f"{task.name} {wrong}")
@@ -116,12 +101,14 @@ def _deeper_than(value: Any, levels: int) -> bool:
     return True
 
 
-def outcome(value: Any, form: int) -> Ended:
-    """Pack what a task returned."""
-    try:
-        return RETURNED, json_result(value) if form == FORM_JSON else pack_result(value)
-    except ResultNotSerializable as error:
-        return RAISED, _mesh_failure(error, form)
+def outcome(value: Any, job: Submit) -> Result:
+    """Pack what a task returned. Raises ResultNotSerializable."""
+    return Result(job.id, job.attempt, json_result(value) if job.form == FORM_JSON else pack_result(value))
+
+
+def failed(error: BaseException, job: Submit) -> Failed:
+    """Pack what a task, or what was to be done for it, raised."""
+    return Failed(job.id, job.attempt, failure(error, job.form))
 
 
 def json_result(value: Any) -> bytes:

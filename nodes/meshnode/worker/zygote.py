@@ -36,6 +36,7 @@ class Config(msgspec.Struct):
     targets: list[str]
     folder: str
     slots: int
+    concurrency: int
 
 
 class Loaded(msgspec.Struct, tag="loaded"):
@@ -145,7 +146,9 @@ class Zygote:
                 signal.signal(number, ignore_signal)
             self._control.close()
             title = f"meshnode {self._config.node} worker {slot}"
-            WorkerLoop(link, application, self._words[slot : slot + 1], title=title).serve()
+            WorkerLoop(
+                link, application, self._words[slot : slot + 1], title=title, concurrency=self._config.concurrency
+            ).serve()
             status = 0
         except BaseException:  # noqa: BLE001  # the top of this process: print it and end
             traceback.print_exc()

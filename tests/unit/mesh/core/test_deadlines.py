@@ -7,10 +7,8 @@ from mesh.core.deadlines import SLACK, Deadlines
 from mesh.core.record import JobRecord
 
 
-class Watched(JobRecord):
+class Watched(JobRecord, eq=False, weakref=True):
     """A job of which one can see whether it is still held."""
-
-    __slots__ = ("__weakref__",)
 
 
 def job(number: int = 1) -> JobRecord:

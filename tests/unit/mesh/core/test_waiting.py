@@ -22,7 +22,7 @@ def end(waiting: Waiting, record: JobRecord) -> None:
 def test_jobs_wait_by_priority_then_task_then_in_their_order() -> None:
     waiting = Waiting()
     for record in (job(1), job(2, "mul"), job(3), job(4, priority=9), job(5, "mul", priority=0)):
-        waiting.add(record)
+        waiting.add([record])
     assert numbers(waiting) == [4, 1, 3, 2, 5]
     assert [(priority, task) for priority, task, _ in waiting.queues()] == [
         (9, "add"), (5, "add"), (5, "mul"), (0, "mul"),
@@ -32,8 +32,8 @@ def test_jobs_wait_by_priority_then_task_then_in_their_order() -> None:
 
 def test_a_job_that_comes_back_stands_before_the_others() -> None:
     waiting = Waiting()
-    waiting.add(job(1))
-    waiting.add(job(2), front=True)
+    waiting.add([job(1)])
+    waiting.add([job(2)], front=True)
     assert numbers(waiting) == [2, 1]
 
 
@@ -41,7 +41,7 @@ def test_taking_passes_over_what_is_over() -> None:
     waiting = Waiting()
     records = [job(number) for number in range(4)]
     for record in records:
-        waiting.add(record)
+        waiting.add([record])
     end(waiting, records[0])
     end(waiting, records[1])
     ((_, _, queue),) = waiting.queues()
@@ -56,7 +56,7 @@ def test_taking_passes_over_what_is_over() -> None:
 def test_a_task_that_had_its_turn_stands_behind_the_others_of_its_priority() -> None:
     waiting = Waiting()
     for record in (job(1), job(2), job(3, "mul")):
-        waiting.add(record)
+        waiting.add([record])
     _, task, queue = waiting.queues()[0]
     waiting.take(queue, 1)
     waiting.served(5, task)
@@ -65,8 +65,8 @@ def test_a_task_that_had_its_turn_stands_behind_the_others_of_its_priority() -> 
 
 def test_an_empty_queue_goes_and_so_does_an_empty_priority() -> None:
     waiting = Waiting()
-    waiting.add(job(1))
-    waiting.add(job(2, "mul"))
+    waiting.add([job(1)])
+    waiting.add([job(2, "mul")])
     for priority, task, queue in waiting.queues():
         waiting.take(queue, 1)
         waiting.served(priority, task)
@@ -77,7 +77,7 @@ def test_the_last_job_that_ends_takes_everything_with_it() -> None:
     waiting = Waiting()
     records = [job(1), job(2, "mul"), job(3, priority=1)]
     for record in records:
-        waiting.add(record)
+        waiting.add([record])
     for record in records:
         end(waiting, record)
     assert waiting.queues() == []
@@ -86,10 +86,10 @@ def test_the_last_job_that_ends_takes_everything_with_it() -> None:
 def test_jobs_that_ended_behind_one_that_waits_for_long_are_swept_out() -> None:
     waiting = Waiting()
     stays = job(0)
-    waiting.add(stays)
+    waiting.add([stays])
     for number in range(1, 10 * SLACK):
         record = job(number, "add" if number % 2 else "mul", priority=5 if number % 3 else 2)
-        waiting.add(record)
+        waiting.add([record])
         end(waiting, record)
     assert sum(len(queue) for *_, queue in waiting.queues()) <= SLACK + 2
     assert numbers(waiting) == [0]

@@ -11,12 +11,16 @@ from mesh.wire import codec
 from mesh.wire.codec import (
     FRAME_LIMIT,
     HEADER_LIMIT,
+    MESSAGE_BYTES,
     OUT_OF_BAND,
+    Buffer,
     Oddities,
+    client_messages,
     decode_client,
     decode_node,
     encode_client,
     encode_node,
+    node_messages,
 )
 from mesh.wire.messages import (
     Accepted,
@@ -366,3 +370,113 @@ def test_the_types_known_are_those_of_the_unions() -> None:
 
     assert tags(ClientItem) == codec._CLIENT_TYPES
     assert tags(NodeItem) == codec._NODE_TYPES
+
+
+# Several messages
+
+
+def jobs_of(*sizes: int) -> list[ClientItem]:
+    return [submit(bytes([number % 256]) * size, job=number.to_bytes(16)) for number, size in enumerate(sizes)]
+
+
+def results_of(*sizes: int) -> list[NodeItem]:
+    return [Result(number.to_bytes(16), 1, bytes([number % 256]) * size) for number, size in enumerate(sizes)]
+
+
+def length(frames: list[Buffer]) -> int:
+    return sum(map(len, frames))
+
+
+BATCHES = [
+    [],
+    [0],
+    [100] * 3000,
+    [20_000] * 200,
+    [OUT_OF_BAND] * 100,
+    [MESSAGE_BYTES],
+    [5 * MESSAGE_BYTES],
+    [0, 5 * MESSAGE_BYTES, 0],
+    [MESSAGE_BYTES, MESSAGE_BYTES, MESSAGE_BYTES],
+    [100, OUT_OF_BAND, 20_000, 600_000, 100, 600_000, *[30_000] * 60],
+]
+"""Sizes of bodies in one turn."""
+
+
+@pytest.mark.parametrize("sizes", BATCHES)
+def test_jobs_keep_their_order_and_all_else_in_however_many_messages_they_go(sizes: list[int]) -> None:
+    oddities = Oddities()
+    messages = [decode_client(frames, oddities) for frames in client_messages(from_client(*jobs_of(*sizes)))]
+    assert {(message.epoch, message.stamp) for message in messages} == {(EPOCH, 1500)}
+    assert [item for message in messages for item in message.items] == jobs_of(*sizes)
+    assert counts(oddities) == (0, 0)
+
+
+@pytest.mark.parametrize("sizes", BATCHES)
+def test_results_keep_their_order_and_all_else_in_however_many_messages_they_go(sizes: list[int]) -> None:
+    oddities = Oddities()
+    messages = [decode_node(frames, oddities) for frames in node_messages(from_node(*results_of(*sizes)))]
+    heads = {(message.free, message.free_async, message.window, message.seen, message.stamp) for message in messages}
+    assert heads == {(1, 2, 3, 4, 1500)}
+    assert [item for message in messages for item in message.items] == results_of(*sizes)
+    assert counts(oddities) == (0, 0)
+
+
+@pytest.mark.parametrize("sizes", BATCHES)
+def test_a_message_of_several_items_is_no_longer_than_it_may_be(sizes: list[int]) -> None:
+    for frames in client_messages(from_client(*jobs_of(*sizes))):
+        assert length(frames) <= MESSAGE_BYTES or len(decode_client(frames, Oddities()).items) == 1
+    for frames in node_messages(from_node(*results_of(*sizes))):
+        assert length(frames) <= MESSAGE_BYTES or len(decode_node(frames, Oddities()).items) == 1
+
+
+def test_items_that_fit_go_in_one_message() -> None:
+    sizes = [20_000] * 50
+    assert client_messages(from_client(*jobs_of(*sizes))) == [encode_client(from_client(*jobs_of(*sizes)))]
+    assert node_messages(from_node(*results_of(*sizes))) == [encode_node(from_node(*results_of(*sizes)))]
+
+
+@pytest.mark.parametrize(("size", "count"), [(600_000, 1), (20_000, 50)], ids=["out of band", "in the header"])
+def test_a_message_may_be_just_so_long_and_a_byte_more_makes_it_two(size: int, count: int) -> None:
+    spare = MESSAGE_BYTES - length(encode_client(from_client(*jobs_of(*[size] * count, OUT_OF_BAND))))
+    sizes = [*[size] * count, OUT_OF_BAND + spare]
+    assert [length(frames) for frames in client_messages(from_client(*jobs_of(*sizes)))] == [MESSAGE_BYTES]
+    sizes[-1] += 1
+    assert len(client_messages(from_client(*jobs_of(*sizes)))) == 2
+    spare = MESSAGE_BYTES - length(encode_node(from_node(*results_of(*[size] * count, OUT_OF_BAND))))
+    sizes = [*[size] * count, OUT_OF_BAND + spare]
+    assert [length(frames) for frames in node_messages(from_node(*results_of(*sizes)))] == [MESSAGE_BYTES]
+    sizes[-1] += 1
+    assert len(node_messages(from_node(*results_of(*sizes)))) == 2
+
+
+def test_a_huge_item_goes_alone() -> None:
+    sizes = [10, 10, 5 * MESSAGE_BYTES, 10]
+    bodies = [[len(item.body) for item in items if isinstance(item, Submit)] for items in client_items(*sizes)]
+    assert [5 * MESSAGE_BYTES] in bodies
+    assert [size for message in bodies for size in message] == sizes
+    parts = [decode_node(frames, Oddities()).items for frames in node_messages(from_node(*results_of(*sizes)))]
+    assert results_of(*sizes)[2:3] in parts
+    assert [item for items in parts for item in items] == results_of(*sizes)
+
+
+def client_items(*sizes: int) -> list[list[ClientItem]]:
+    return [decode_client(frames, Oddities()).items for frames in client_messages(from_client(*jobs_of(*sizes)))]
+
+
+def test_items_without_a_body_keep_their_places_among_jobs_and_results() -> None:
+    items: list[ClientItem] = [Ping(1), *jobs_of(MESSAGE_BYTES, 10), Cancel(JOB), *jobs_of(MESSAGE_BYTES), Bye()]
+    parts = [decode_client(frames, Oddities()).items for frames in client_messages(from_client(*items))]
+    assert len(parts) > 1
+    assert [item for part in parts for item in part] == items
+    words: list[NodeItem] = [Pong(1), *results_of(MESSAGE_BYTES, 10), Drain(), *results_of(MESSAGE_BYTES), Bye()]
+    told = [decode_node(frames, Oddities()).items for frames in node_messages(from_node(*words))]
+    assert len(told) > 1
+    assert [item for part in told for item in part] == words
+
+
+def test_splitting_leaves_the_message_as_it_is() -> None:
+    jobs, results = from_client(*jobs_of(*[400_000] * 5)), from_node(*results_of(*[400_000] * 5))
+    client_messages(jobs)
+    node_messages(results)
+    assert jobs == from_client(*jobs_of(*[400_000] * 5))
+    assert results == from_node(*results_of(*[400_000] * 5))

@@ -8,17 +8,17 @@ from meshnode.core.pool import MOST, Pool, Worker
 
 SHORT_S = 58e-6  # five of them are a worker's budget
 OWNER = Owner(1)
-SLOW = TaskEntry(TaskSpec("slow"), 0)
+SLOW = TaskEntry(TaskSpec("slow"))
 
 
 def short(seconds: float = SHORT_S) -> TaskEntry:
-    entry = TaskEntry(TaskSpec("short"), 1)
+    entry = TaskEntry(TaskSpec("short"))
     entry.runtime.observe(1, seconds, seconds)
     return entry
 
 
 def coroutine() -> TaskEntry:
-    return TaskEntry(TaskSpec("fetch", is_async=True), 2, COROUTINE)
+    return TaskEntry(TaskSpec("fetch", is_async=True), COROUTINE)
 
 
 def pool(workers: int, *, cores: int = 2, concurrency: int = 1) -> Pool:
@@ -69,7 +69,7 @@ def test_the_worker_that_went_idle_last_is_taken_first() -> None:
     made = pool(3)
     given = {key: jobs[0] for key, jobs in (give(made, SLOW) for _ in range(3))}
     for key in (2, 3, 1):
-        made.end(made.workers[key], given[key].seq)
+        made.end(made.workers[key], [given[key].seq])
     assert [give(made, SLOW)[0] for _ in range(3)] == [1, 3, 2]
 
 
@@ -132,11 +132,10 @@ def test_a_job_that_ended_gives_its_budget_back() -> None:
     key, jobs = give(made, entry, 9)
     worker = made.workers[key]
     assert made.room(worker, entry) == 0
-    assert made.end(worker, jobs[0].seq) is jobs[0]
+    assert made.end(worker, [jobs[0].seq]) == [jobs[0]]
     assert made.room(worker, entry) == 1
     assert made.free == 0
-    for held in jobs[1:]:
-        made.end(worker, held.seq)
+    assert made.end(worker, [held.seq for held in jobs[1:]]) == jobs[1:]
     assert made.free == 1
     assert made.room(worker, entry) == 5
 
@@ -145,9 +144,20 @@ def test_an_order_that_a_worker_does_not_have_cannot_end_there() -> None:
     made = pool(1)
     key, jobs = give(made, SLOW)
     worker = made.workers[key]
-    assert made.end(worker, 77) is None
-    assert made.end(worker, jobs[0].seq) is jobs[0]
-    assert made.end(worker, jobs[0].seq) is None
+    assert made.end(worker, [77]) == [None]
+    assert made.end(worker, [jobs[0].seq]) == [jobs[0]]
+    assert made.end(worker, [jobs[0].seq]) == [None]
+    assert made.free == 1
+
+
+def test_of_orders_that_end_together_those_that_the_worker_does_not_have_are_left_out() -> None:
+    made = pool(1, cores=1)
+    entry = short()
+    key, jobs = give(made, entry, 3)
+    assert made.end(made.workers[key], range(2, 6)) == [jobs[1], jobs[2], None, None]
+    assert made.room(made.workers[key], entry) == 4
+    assert made.free == 0
+    assert made.end(made.workers[key], range(1, 4)) == [jobs[0], None, None]
     assert made.free == 1
 
 
@@ -157,8 +167,18 @@ def test_a_workers_orders_are_counted_from_one_and_never_twice() -> None:
     for _ in range(3):
         key, jobs = give(made, SLOW)
         seqs.append(jobs[0].seq)
-        made.end(made.workers[key], jobs[0].seq)
+        made.end(made.workers[key], [jobs[0].seq])
     assert seqs == [1, 2, 3]
+
+
+def test_jobs_given_together_are_numbered_on_from_the_workers_last() -> None:
+    made = pool(1)
+    entry = short()
+    worker = made.workers[1]
+    one, two, three = job(entry), job(entry), job(entry)
+    assert made.give(worker, [one]) == 1
+    assert made.give(worker, [two, three]) == 2
+    assert [held.seq for held in (one, two, three)] == [1, 2, 3]
 
 
 def test_coroutines_share_a_worker_up_to_its_places() -> None:
@@ -191,7 +211,7 @@ def test_coroutines_and_whole_jobs_do_not_share_a_worker() -> None:
     assert made.pick(SLOW, 1) is None
     assert made.pick(short(), 1) is None
     assert made.room(made.workers[key], short()) == 0
-    made.end(made.workers[key], jobs[0].seq)
+    made.end(made.workers[key], [jobs[0].seq])
     give(made, SLOW)
     assert made.pick(entry, 1) is None
     assert made.free_async == 0
@@ -229,7 +249,7 @@ def test_only_the_first_job_in_a_workers_socket_seems_to_run() -> None:
     made = pool(1)
     _, jobs = give(made, short(), 6)
     assert [made.running(held) for held in jobs] == [True, False, False]
-    made.end(made.workers[1], jobs[0].seq)
+    made.end(made.workers[1], [jobs[0].seq])
     assert [made.running(held) for held in jobs[1:]] == [True, False]
 
 

@@ -42,7 +42,8 @@ from meshnode.core.events import (
     WorkerReady,
 )
 from meshnode.core.held import Held, Owner
-from meshnode.core.orders import RAISED, RETURNED, Outcome
+from meshnode.core.orders import Ran
+from meshnode.core.runtime import RunTime
 from meshnode.core.scheduler import DRAG_S, NEWS_IDS, NEWS_S, Scheduler
 
 TASKS = [TaskSpec("slow"), TaskSpec("short"), TaskSpec("fetch", is_async=True)]
@@ -80,18 +81,18 @@ class Desk:
         self.forwards: list[Held] = []
         self.effects: list[Effect] = []
         self._seqs: dict[int, tuple[int, int]] = {}
-        self._micros: dict[int, int] = {}
+        self._jobs: dict[int, Submit] = {}
         self.tell(*(WorkerReady(key) for key in range(1, workers + 1)))
 
     def tell(self, *events: Event) -> list[Effect]:
         self.effects = self.scheduler.handle(events, self.now)
         for effect in self.effects:
             if isinstance(effect, Dispatch):
-                for order in effect.orders:
-                    number = int.from_bytes(order.id, "big")
+                for seq, job in enumerate(effect.jobs, effect.first):
+                    number = number_of(job.id)
                     self.given.append((effect.worker, number))
-                    self._seqs[number] = effect.worker, order.seq
-                    self._micros[number] = 40 if TASKS[order.task].name == "short" else 20_000
+                    self._seqs[number] = effect.worker, seq
+                    self._jobs[number] = job
             elif isinstance(effect, Reply):
                 self.replies.append(effect)
                 self.told.setdefault(effect.owner.key, []).extend(effect.items)
@@ -103,11 +104,13 @@ class Desk:
         self.now = now
         return self.tell(Tick())
 
-    def end(self, *numbers: int, code: int = RETURNED, micros: int = 0) -> None:
+    def end(self, *numbers: int, end: type[Result | Failed] = Result, micros: int = 0) -> None:
         """Let jobs end where they are, after as long as their task takes unless `micros` says otherwise."""
         for number in numbers:
             worker, seq = self._seqs[number]
-            self.tell(Ended(worker, [Outcome(seq, code, micros or self._micros[number], b"done")]))
+            job = self._jobs[number]
+            spent = (micros or (40 if job.task == "short" else 20_000)) * 1000
+            self.tell(Ended(worker, [Ran(seq, spent, spent, [end(job.id, job.attempt, b"done")])]))
 
     def taken_back(self, *numbers: int) -> None:
         """Let jobs be taken out of the socket where they are, all of one worker."""
@@ -169,8 +172,7 @@ def test_a_job_goes_to_a_worker_and_its_result_to_its_owner() -> None:
     desk, owner = Desk(), client()
     desk.tell(Submitted(owner, [job(1)]))
     (dispatch,) = [effect for effect in desk.effects if isinstance(effect, Dispatch)]
-    (order,) = dispatch.orders
-    assert (dispatch.worker, order.seq, order.task, order.id, order.body) == (1, 1, 0, job_id(1), b"args")
+    assert (dispatch.worker, dispatch.first, dispatch.jobs) == (1, 1, [job(1)])
     desk.end(1)
     assert desk.told[owner.key] == [Result(job_id(1), 1, b"done")]
     assert desk.scheduler.held == 0
@@ -179,7 +181,7 @@ def test_a_job_goes_to_a_worker_and_its_result_to_its_owner() -> None:
 def test_a_job_that_raised_has_failed() -> None:
     desk, owner = Desk(), client()
     desk.tell(Submitted(owner, [job(1)]))
-    desk.end(1, code=RAISED)
+    desk.end(1, end=Failed)
     assert desk.told[owner.key] == [Failed(job_id(1), 1, b"done")]
 
 
@@ -263,9 +265,9 @@ def test_an_ordered_owners_short_jobs_queue_up_behind_each_other_at_one_worker()
 
 def test_active_owners_share_the_slots() -> None:
     desk, one, other = Desk(workers=4), client(1), client(2)
-    desk.tell(Submitted(one, [job(1)]))
+    desk.tell(Submitted(one, [job(1)]), Spoken(one, [Pong(1)]))
     assert desk.replies[-1].window == 4
-    desk.tell(Submitted(other, [job(2)]))
+    desk.tell(Submitted(other, [job(2)]), Spoken(other, [Pong(1)]))
     assert desk.replies[-1].window == 2
     desk.end(1)
     desk.tell(Spoken(other, [Pong(1)]))
@@ -307,7 +309,7 @@ def test_a_window_that_was_too_large_opens_again_by_one_with_each_word() -> None
 
 def test_a_client_whose_window_was_full_hears_when_it_has_grown() -> None:
     desk, one, other = Desk(workers=2), client(1), client(2)
-    desk.tell(Submitted(one, [job(1)]), Submitted(other, [job(2)]))
+    desk.tell(Submitted(one, [job(1)]), Submitted(other, [job(2)]), Spoken(one, [Pong(1)]), Spoken(other, [Pong(1)]))
     assert {reply.owner: reply.window for reply in desk.replies} == {one: 1, other: 1}
     desk.replies.clear()
     desk.end(2)
@@ -316,6 +318,93 @@ def test_a_client_whose_window_was_full_hears_when_it_has_grown() -> None:
     assert wake < NEWS_S
     desk.at(wake)
     assert [reply.window for reply in desk.replies if reply.owner is one] == [2]
+
+
+def test_a_client_that_filled_its_window_with_jobs_that_start_at_once_hears_when_it_has_grown() -> None:
+    desk, one, other = Desk(workers=4), client(1), client(2)
+    desk.tell(Submitted(other, [job(1)]), Spoken(one, [Pong(1)]))
+    assert [reply.window for reply in desk.replies] == [2]
+    desk.tell(Submitted(one, jobs([11, 12])))
+    assert len(desk.replies) == 1
+    desk.end(1)
+    wake = desk.scheduler.next_wake()
+    assert wake is not None
+    assert wake < NEWS_S
+    desk.at(wake)
+    assert [reply.window for reply in desk.replies if reply.owner is one] == [2, 4]
+
+
+def test_a_client_with_room_left_hears_nothing_when_its_window_grows() -> None:
+    desk, one, other = Desk(workers=4), client(1), client(2)
+    desk.tell(Submitted(other, [job(1)]), Spoken(one, [Pong(1)]))
+    desk.tell(Submitted(one, [job(11)]))
+    desk.end(1)
+    desk.at(NEWS_S - 0.001)
+    assert [reply.window for reply in desk.replies if reply.owner is one] == [2]
+
+
+# words at once
+
+
+def test_a_job_that_starts_at_once_is_no_cause_for_a_word_before_it_ends() -> None:
+    desk, owner = Desk(workers=3), client()
+    desk.tell(Spoken(owner, [Pong(1)]))
+    desk.replies.clear()
+    desk.tell(Submitted(owner, jobs([1])))
+    desk.tell(Submitted(owner, jobs([2, 3])))
+    assert desk.replies == []
+    desk.end(2)
+    assert [(reply.items, reply.free, reply.seen) for reply in desk.replies] == [
+        ([Result(job_id(2), 1, b"done")], 1, 3)
+    ]
+
+
+def test_a_client_whose_job_waits_although_it_was_told_of_an_idle_worker_hears_at_once_that_there_is_none() -> None:
+    desk, owner, other = Desk(), client(1), client(2)
+    desk.tell(Spoken(owner, [Pong(1)]))
+    assert desk.replies[-1].free == 1
+    desk.tell(Submitted(other, [job(21)]))
+    desk.replies.clear()
+    desk.tell(Submitted(owner, [job(1)]))
+    assert [(reply.owner, reply.items, reply.free, reply.seen) for reply in desk.replies] == [(owner, [], 0, 1)]
+
+
+def test_a_client_of_whose_jobs_some_start_and_some_wait_hears_at_once_how_many_came() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Spoken(owner, [Pong(1)]))
+    desk.replies.clear()
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    assert desk.order() == [1]
+    assert [(reply.items, reply.free, reply.seen) for reply in desk.replies] == [([], 0, 2)]
+
+
+def test_a_client_that_knows_that_no_worker_is_idle_hears_no_more_of_each_job_that_waits() -> None:
+    desk, owner, other = Desk(workers=2), client(1), client(2)
+    desk.tell(Submitted(other, jobs([21, 22])), Spoken(owner, [Pong(1)]))
+    assert [reply.free for reply in desk.replies if reply.owner is owner] == [0]
+    desk.replies.clear()
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.tell(Submitted(owner, [job(2)]))
+    assert desk.rejected(owner) == []
+    assert desk.replies == []
+    desk.at(NEWS_S)
+    assert Accepted([job_id(1)]) in desk.told[owner.key]
+
+
+def test_a_client_that_was_told_of_a_place_for_a_coroutine_hears_when_its_job_waits() -> None:
+    desk, owner, other = Desk(concurrency=2), client(1), client(2)
+    desk.tell(Submitted(other, [job(21, "fetch")]), Spoken(owner, [Pong(1)]))
+    assert [(reply.free, reply.free_async) for reply in desk.replies] == [(0, 1)]
+    desk.tell(Submitted(other, [job(22, "fetch")]))
+    desk.replies.clear()
+    desk.tell(Submitted(owner, [job(1, "fetch")]))
+    assert [(reply.owner, reply.free, reply.free_async) for reply in desk.replies] == [(owner, 0, 0)]
+
+
+def test_a_caller_of_the_bridge_that_was_told_nothing_hears_nothing_while_its_jobs_wait() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    assert desk.replies == []
 
 
 def test_beyond_the_backlog_jobs_are_refused_until_one_has_ended() -> None:
@@ -386,7 +475,7 @@ def test_a_client_hears_after_a_while_what_is_held_and_what_runs() -> None:
     desk, owner = Desk(), client()
     desk.tell(Submitted(owner, jobs([1, 2])))
     desk.at(NEWS_S - 0.001)
-    assert desk.told[owner.key] == []
+    assert desk.told.get(owner.key, []) == []
     desk.at(NEWS_S)
     assert desk.told[owner.key] == [Accepted([job_id(1), job_id(2)]), Started([job_id(1)])]
     desk.end(1)
@@ -493,6 +582,41 @@ def test_what_is_over_or_of_somebody_else_cannot_be_cancelled() -> None:
     assert desk.results(owner) == [1, 2]
 
 
+# several at once
+
+
+def test_jobs_that_end_together_are_all_told_in_one_word_in_their_order() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "short")))
+    ends: list[Result | Failed] = [Result(job_id(1), 1, b"a"), Failed(job_id(2), 1, b"b"), Result(job_id(3), 1, b"c")]
+    desk.tell(Ended(1, [Ran(1, 120_000, 40_000, ends)]))
+    assert [reply.items for reply in desk.replies] == [ends]
+    assert desk.scheduler.held == 0
+    assert desk.scheduler.pool.free == 1
+
+
+def test_run_times_are_learnt_from_the_time_that_jobs_took_together_and_the_longest_of_them() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "short")))
+    desk.tell(Ended(1, [Ran(1, 300_000, 200_000, [Result(job_id(n), 1, b"") for n in (1, 2, 3)])]))
+    alike = RunTime()
+    alike.observe(1, SHORT_S, SHORT_S)
+    alike.observe(3, 300e-6, 200e-6)
+    entry = desk.scheduler.tasks["short"]
+    assert (entry.runtime.mean, entry.runtime.cost) == pytest.approx((alike.mean, alike.cost))
+    assert entry.expected == entry.runtime.mean
+
+
+def test_jobs_of_several_tasks_that_come_together_go_out_in_their_order_each_task_by_itself() -> None:
+    desk, owner = Desk(workers=4, cores=4), bridge()
+    desk.tell(Submitted(owner, [job(1, "short"), job(2), job(3, "short"), job(4)]))
+    dispatched = [effect for effect in desk.effects if isinstance(effect, Dispatch)]
+    assert all(len({job.task for job in dispatch.jobs}) == 1 for dispatch in dispatched)
+    assert sorted(desk.order()) == [1, 2, 3, 4]
+    assert [number for number in desk.order() if number in (1, 3)] == [1, 3]
+    assert [number for number in desk.order() if number in (2, 4)] == [2, 4]
+
+
 # workers that drag on or die
 
 
@@ -587,6 +711,17 @@ def test_what_an_owner_queued_is_dropped_when_it_leaves_and_what_runs_ends_unhea
     desk.end(21)
     assert desk.order() == [1, 21]
     assert desk.told.get(owner.key, []) == []
+
+
+def test_an_owner_that_leaves_in_the_turn_in_which_its_jobs_come_is_told_nothing_any_more() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2])), Left(owner))
+    assert desk.scheduler.held == 0
+    desk.at(2 * NEWS_S)
+    desk.tell(Tick())
+    assert desk.given == []
+    assert desk.replies == []
+    assert desk.scheduler.next_wake() is None
 
 
 # other nodes

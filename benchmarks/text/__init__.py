@@ -1,0 +1,1 @@
+"""What the benchmark of the Text bridge is measured with, and against."""
