@@ -60,7 +60,7 @@ class Owner:
     `most`: how many of its jobs run at once; with 1 it is `ordered`: they run strictly one after another.
     `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
     idle, as it last heard.
-    `limit` bounds that window after a job had to be refused; it opens again by one with each word.
+    `limit` bounds that window after a job had to be refused; each word opens it again by as many items as it has.
     `queues`: its waiting jobs by lane, which is priority * KINDS + kind; those of an ordered owner lie together, at
     the first kind. `ringed` has a bit set for each lane in whose ring the owner takes turns.
     """

@@ -2,17 +2,24 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from meshnode.core.held import COROUTINE, WHOLE, Held, TaskEntry
+from meshnode.core.held import COROUTINE, FOREVER, WHOLE, Held, TaskEntry
 from meshnode.core.runtime import BUDGET_S
 
 MOST = 256
 """Orders outstanding at one worker at most, however short they are (beyond it nothing is won, measured)."""
 
 
-class Worker:
-    """One worker as the scheduler sees it: its outstanding jobs by order number, and their expected work."""
+PACKED_S = 0.001
+"""Seconds of expected work that may wait for each of the workers that short jobs are packed onto."""
 
-    __slots__ = ("coroutines", "key", "last", "load", "outstanding", "stuck", "watched")
+
+class Worker:
+    """One worker as the scheduler sees it: its outstanding jobs by order number, and their expected work.
+
+    `packed`: it runs short jobs, several of which lie in its socket. `stuck`: one of them drags on.
+    """
+
+    __slots__ = ("coroutines", "key", "last", "load", "outstanding", "packed", "stuck", "watched")
 
     def __init__(self, key: int) -> None:
         self.key = key
@@ -20,6 +27,7 @@ class Worker:
         self.last = 0
         self.load = 0.0
         self.coroutines = False
+        self.packed = False
         self.stuck = False
         self.watched = False
 
@@ -28,8 +36,8 @@ class Pool:
     """Chooses workers. A sync job takes a worker whole; coroutines share one, up to `concurrency`.
 
     Idle workers are a stack: the one that went idle last is warm. Short jobs are packed onto as many
-    workers as there are `cores` before another is woken (measured: 64 workers, tiny jobs, 3.5 times the
-    throughput of the least loaded); slow ones take a worker each.
+    workers as there are `cores`, and others are woken only while more than these soon get through is waiting
+    (measured: 64 workers, tiny jobs, 3.5 times the throughput of the least loaded); slow ones take a worker each.
     """
 
     def __init__(self, *, concurrency: int, cores: int) -> None:
@@ -67,19 +75,24 @@ class Pool:
                 group.remove(worker)
         return worker.outstanding.values()
 
-    def pick(self, entry: TaskEntry, wanted: int) -> tuple[Worker, int] | None:
-        """Choose a worker for up to `wanted` jobs of a task: the worker, and how many it has room for."""
+    def pick(self, entry: TaskEntry, wanted: int, waiting: float = FOREVER) -> tuple[Worker, int] | None:
+        """Choose a worker for up to `wanted` jobs of a task: the worker, and how many it has room for.
+
+        `waiting`: seconds of expected work that wait. While they are few for the workers that short jobs are packed
+        onto, no other is woken.
+        """
         if entry.kind == COROUTINE:
             return self._pick_coroutines(wanted)
         if not entry.runtime.short:
             return (self._idle[-1], 1) if self._idle else None
-        if len(self._shared) < self.cores and self._idle:
-            share = -(-wanted // (self.cores - len(self._shared)))
+        packed = [worker for worker in self._shared if worker.packed and not worker.stuck]
+        if len(packed) < self.cores and self._idle:
+            share = -(-wanted // (self.cores - len(packed)))
             return self._idle[-1], min(self.room(self._idle[-1], entry), share)
-        best = min(self._shared, key=_fullness, default=None)
+        best = min(packed, key=_load, default=None)
         if best is not None and (room := self.room(best, entry)) > 0:
             return best, min(room, wanted)
-        if self._idle:
+        if self._idle and waiting > PACKED_S * self.cores:
             return self._idle[-1], min(self.room(self._idle[-1], entry), wanted)
         return None
 
@@ -110,6 +123,7 @@ class Pool:
             self._idle.pop()
             self._shared.append(worker)
             worker.coroutines = entry.kind == COROUTINE
+            worker.packed = entry.runtime.short and not worker.coroutines
         key = worker.key
         cost = entry.runtime.cost
         first = seq = worker.last + 1
@@ -149,8 +163,8 @@ class Pool:
         return worker.coroutines or next(iter(worker.outstanding), 0) == held.seq
 
 
-def _fullness(worker: Worker) -> float:
-    return BUDGET_S if worker.stuck or worker.coroutines else worker.load
+def _load(worker: Worker) -> float:
+    return worker.load
 
 
 def _count(worker: Worker) -> int:

@@ -142,6 +142,7 @@ class Scheduler:
         self._flip = False
         self._ringed = False
         self._queued = 0
+        self._queued_cost = 0.0
         self._queued_bridge = 0
         self._watched: deque[tuple[float, Worker, Mark]] = deque()
         self._news: deque[tuple[float, list[Held]]] = deque()
@@ -154,6 +155,7 @@ class Scheduler:
         self._loosened = False
         self._talk: dict[int, Owner] = {}
         self._handed_in: list[Owner] = []
+        self._dispatched: dict[int, tuple[TaskEntry, list[Submit]]] = {}
         self._effects: list[Effect] = []
 
     def handle(self, events: Sequence[Event], now: float) -> list[Effect]:
@@ -176,6 +178,7 @@ class Scheduler:
         self._loosened = False
         if self.draining and not self.held and self.pool.free == len(self.pool.workers):
             self._effects.append(Empty())
+        self._dispatched.clear()
         effects, self._effects = self._effects, []
         return effects
 
@@ -462,6 +465,7 @@ class Scheduler:
         owner.queued += count
         owner.queued_cost += first.cost * count
         self._queued += count
+        self._queued_cost += first.cost * count
         if not owner.windowed:
             self._queued_bridge += count
 
@@ -509,6 +513,7 @@ class Scheduler:
         owner.queued -= count
         owner.queued_cost = owner.queued_cost - cost if owner.queued else 0.0
         self._queued -= count
+        self._queued_cost = self._queued_cost - cost if self._queued else 0.0
         if not owner.windowed:
             self._queued_bridge -= count
 
@@ -570,9 +575,8 @@ class Scheduler:
                 self._unring(owner, lane)
                 self._ring(owner, lane - lane % KINDS, queue)
                 moved = True
-            elif self._give(owner, queue, now):
+            elif self._give(ring, lane, queue[0].entry, now):
                 passed = 0
-                ring.rotate(-1)
             else:
                 passed += 1
                 ring.rotate(-1)
@@ -585,33 +589,65 @@ class Scheduler:
             return False
         return self.pool.room(worker, held.entry) > 0
 
-    def _give(self, owner: Owner, queue: deque[Held], now: float) -> bool:
-        """Give an owner's next jobs, all of one task, to a worker; False if there is none."""
-        first = queue[0]
-        if not owner.ordered:
-            wanted = min(len(queue), MOST, owner.most - owner.running)
+    def _give(self, ring: deque[Owner], lane: int, entry: TaskEntry, now: float) -> bool:
+        """Give the next jobs of a task, of the owner whose turn it is and those behind, to a worker.
+
+        False if no worker has room.
+        """
+        if ring[0].ordered and ring[0].running:
+            worker = self.pool.workers[ring[0].worker]
+            given = self._round(ring, lane, worker, self.pool.room(worker, entry), now, most=1)
         else:
-            wanted = min(len(queue), MOST) if first.entry.kind == WHOLE else 1
-        if owner.ordered and owner.running:
-            worker = self.pool.workers[owner.worker]
-            room = self.pool.room(worker, first.entry)
-        else:
-            choice = self.pool.pick(first.entry, wanted)
+            choice = self.pool.pick(entry, min(self._queued, MOST), self._queued_cost)
             if choice is None:
                 return False
             worker, room = choice
-        given = self._next_of(owner, queue, first.entry, max(1, min(room, wanted)), now)
+            given = self._round(ring, lane, worker, max(1, room), now, most=len(ring))
         if given:
-            number = self.pool.give(worker, given)
-            owner.running += len(given)
-            owner.worker = worker.key
-            self._effects.append(Dispatch(worker.key, number, [held.submit for held in given]))
-            started = [held.submit.id for held in given if held.told and self.pool.running(held)]
-            if started:
-                self._say(owner, Started(started))
+            self._dispatch(worker, entry, given)
             if len(worker.outstanding) > 1 and not worker.watched and not worker.coroutines:
                 self._watch(worker, now)
         return True
+
+    def _round(self, ring: deque[Owner], lane: int, worker: Worker, room: int, now: float, *, most: int) -> list[Held]:
+        """Take the next jobs from at most `most` owners in turn, all of one task, as many as a worker has room for."""
+        given: list[Held] = []
+        entry: TaskEntry | None = None
+        for _ in range(most):
+            owner = ring[0]
+            queue = _waiting(owner, lane)
+            if entry is None and queue:
+                entry = queue[0].entry
+            elif not queue or queue[0].entry is not entry or owner.running >= owner.most:
+                break
+            assert entry is not None
+            left = room - len(given)
+            if not owner.ordered:
+                left = min(left, owner.most - owner.running)
+            elif entry.kind != WHOLE:
+                left = 1
+            taken = self._next_of(owner, queue, entry, left, now)
+            owner.running += len(taken)
+            owner.worker = worker.key
+            given += taken
+            ring.rotate(-1)
+            if len(given) >= room:
+                break
+        return given
+
+    def _dispatch(self, worker: Worker, entry: TaskEntry, given: list[Held]) -> None:
+        """Send jobs of one task to a worker, with those that it gets in this turn already."""
+        first = self.pool.give(worker, given)
+        jobs = [held.submit for held in given]
+        known = self._dispatched.get(worker.key)
+        if known is not None and known[0] is entry:
+            known[1].extend(jobs)
+        else:
+            self._dispatched[worker.key] = entry, jobs
+            self._effects.append(Dispatch(worker.key, first, jobs))
+        for held in given:
+            if held.told and self.pool.running(held):
+                self._say(held.owner, Started([held.submit.id]))
 
     def _next_of(self, owner: Owner, queue: deque[Held], entry: TaskEntry, most: int, now: float) -> list[Held]:
         """Take an owner's next jobs of one task out of its queue; those whose time is up end here."""
@@ -768,7 +804,7 @@ class Scheduler:
             self._effects.append(Reply(owner, items, allowed, free, free_async, owner.seen))
             owner.told = allowed
             owner.told_idle = free > 0 or free_async > 0
-            owner.limit += 1
+            owner.limit += max(1, len(items))
             if owner.windowed and len(owner.jobs) >= allowed:
                 self._full[owner.key] = owner
         self._talk.clear()

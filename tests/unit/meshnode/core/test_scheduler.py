@@ -296,7 +296,7 @@ def test_a_client_that_sends_more_than_could_start_soon_gets_the_rest_back_and_a
     assert desk.replies[-1].window <= 2
 
 
-def test_a_window_that_was_too_large_opens_again_by_one_with_each_word() -> None:
+def test_a_window_that_was_too_large_opens_again_with_each_word() -> None:
     desk, owner = Desk(), client()
     desk.tell(Submitted(owner, jobs([1, 2, 3])))
     assert desk.rejected(owner) == [(3, BUSY)]
@@ -305,6 +305,9 @@ def test_a_window_that_was_too_large_opens_again_by_one_with_each_word() -> None
     for token in range(3):
         desk.tell(Spoken(owner, [Pong(token)]))
     assert [reply.window for reply in desk.replies] == [3, 4, 5, 6, 7]
+    desk.tell(Spoken(owner, [Pong(3), Pong(4), Pong(5)]))
+    desk.tell(Spoken(owner, [Pong(6)]))
+    assert [reply.window for reply in desk.replies[-2:]] == [8, 11], "one with many items opens it by as many"
 
 
 def test_a_client_whose_window_was_full_hears_when_it_has_grown() -> None:
