@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import resource
+import select
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,6 +29,12 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 1024
 """Connections that the kernel keeps until they are accepted; it may allow fewer (net.core.somaxconn)."""
+
+BURST = 32
+"""Sockets served in one turn of the loop, and connections accepted: more would keep workers and clients waiting."""
+
+_RETRY_S = 1.0
+"""Seconds for which nothing is accepted after this process could open no more descriptors."""
 
 KEEPALIVE_IDLE_S = 55
 """Seconds of silence before the kernel looks whether a caller is still there, as in the original."""
@@ -66,7 +73,6 @@ class Bridge:
         assert settings.bridge is not None
         self.address = ""
         self.connections = 0
-        self.requests = 0
         self.closed_unread = 0
         self.refused = 0
         self.rescued = 0
@@ -80,7 +86,12 @@ class Bridge:
         self._prefix = os.urandom(8)
         self._numbers = itertools.count(1)
         self._loop = asyncio.get_running_loop()
-        self._server: asyncio.Server | None = None
+        self.poll: select.epoll
+        self._listener: socket.socket | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._by_descriptor: dict[int, Connection] = {}
+        self._requests = 0
+        self._speaking: list[Connection] = []
         self._by_owner: dict[int, Connection] = {}
         self._open: set[Connection] = set()
         self._of_address: Counter[str] = Counter()
@@ -89,7 +100,7 @@ class Bridge:
         self._most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
         self._warned_at = -_WARN_EVERY_S
 
-    async def listen(self) -> None:
+    def listen(self) -> None:
         """Begin to accept. Raises PortTakenError where the port that was asked for is in use, and ConfigError."""
         assert self._settings.bridge is not None
         host, port = parse_address(self._settings.bridge, what="--bridge")
@@ -102,13 +113,32 @@ class Bridge:
             taken = f"port {DEFAULT_BRIDGE_PORT} is taken (by another node?)"
             log.info("%s: plain sockets find this node at %s instead", taken, _shown(listener))
         self.address = _shown(listener)
-        self._server = await self._loop.create_server(self._connection, sock=listener, backlog=BACKLOG)
+        listener.setblocking(False)
+        self._listener = listener
+        self.poll = select.epoll()
+        self.poll.register(listener.fileno(), select.EPOLLIN)
+        self._loop.add_reader(self.poll.fileno(), self._ready)
+
+    @property
+    def requests(self) -> int:
+        """How many lines all callers have asked with."""
+        there = (connection for key, connection in self._by_owner.items() if key == connection.keys[0])
+        return self._requests + sum(connection.requests for connection in there)
 
     def reply(self, owner: Owner, items: list[NodeItem]) -> None:
-        """Tell the connection behind an owner these items; it may have ended meanwhile."""
+        """Tell the connection behind an owner these items; it may have ended meanwhile. `speak` sends the replies."""
         connection = self._by_owner.get(owner.key)
         if connection is not None:
             connection.reply(items)
+
+    def speak(self) -> None:
+        """Send the replies of this turn, one right after another.
+
+        Between two of them a caller's processor would fall asleep, and to wake it costs more than to send.
+        """
+        speaking, self._speaking = self._speaking, []
+        for connection in speaking:
+            connection.speak()
 
     def drain(self) -> None:
         """Tell the scheduler of all that was read. From now on `$ping` says MeshBusy, and who is owed nothing goes."""
@@ -120,8 +150,10 @@ class Bridge:
     async def close(self) -> None:
         """Stop listening, answer whatever is owed, and close all connections."""
         self.draining = True
-        if self._server is not None:
-            self._server.close()
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._listener is not None:
+            self._listener.close()
         for connection in list(self._by_owner.values()):
             with _survived("answering"):
                 connection.shut()
@@ -132,12 +164,50 @@ class Bridge:
                 self._none_open.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._none_open.wait(), _CLOSE_S)
-        if self._server is not None:
-            await self._server.wait_closed()
+        if self._listener is not None:
+            self._listener = None
+            self._loop.remove_reader(self.poll.fileno())
+            self.poll.close()
+
+    # sockets
+
+    def _ready(self) -> None:
+        """Serve the sockets that something has happened to. A failure costs one connection."""
+        now = self._loop.time()
+        for descriptor, what in self.poll.poll(0, BURST):
+            connection = self._by_descriptor.get(descriptor)
+            if connection is None:
+                self._accept()
+                continue
+            try:
+                connection.ready(what, now)
+            except Exception:
+                log.exception("serving a plain socket failed; it is closed")
+                with _survived("closing"):
+                    connection.close(force=True)
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        for _ in range(BURST):
+            try:
+                accepted, address = self._listener.accept()
+            except (BlockingIOError, ConnectionError):
+                return
+            except OSError as error:
+                self._warn("plain sockets wait: %s", error.strerror)
+                self.poll.unregister(self._listener.fileno())
+                self._retry = self._loop.call_later(_RETRY_S, self._accept_again)
+                return
+            with _survived("beginning"):
+                self._connection(accepted, address[0]).begin()
+
+    def _accept_again(self) -> None:
+        assert self._listener is not None
+        self.poll.register(self._listener.fileno(), select.EPOLLIN)
 
     # for connections
 
-    def _connection(self) -> Connection:
+    def _connection(self, accepted: socket.socket, address: str) -> Connection:
         keys = self._new_key(), self._new_key()
         conversation = Conversation(
             self._catalogue,
@@ -147,7 +217,8 @@ class Bridge:
             draining=self.draining,
             now=self._loop.time(),
         )
-        return Connection(self, conversation, keys)
+        connection = self._by_descriptor[accepted.fileno()] = Connection(self, accepted, address, conversation, keys)
+        return connection
 
     def _new_id(self) -> bytes:
         return self._prefix + next(self._numbers).to_bytes(8, "big")
@@ -172,6 +243,7 @@ class Bridge:
     def closed(self, connection: Connection) -> None:
         """Count a connection out. What it asked for may still run."""
         self._open.discard(connection)
+        self._by_descriptor.pop(connection.descriptor, None)
         self._of_address[connection.address] -= 1
         if not self._of_address[connection.address]:
             del self._of_address[connection.address]
@@ -180,12 +252,17 @@ class Bridge:
 
     def finished(self, connection: Connection) -> None:
         """Forget a connection: nothing of it is left."""
-        for key in connection.keys:
-            self._by_owner.pop(key, None)
+        if self._by_owner.pop(connection.keys[0], None) is not None:
+            self._requests += connection.requests
+        self._by_owner.pop(connection.keys[1], None)
 
     def post(self, event: Event) -> None:
         """Tell the scheduler."""
         self._post(event)
+
+    def speaks_next(self, connection: Connection) -> None:
+        """Have a connection send its reply together with the others of this turn."""
+        self._speaking.append(connection)
 
     def weigh(self, more: int) -> None:
         """Count bytes that wait, or fewer of them."""

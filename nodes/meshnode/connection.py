@@ -1,10 +1,13 @@
 """One plain socket at the bridge. Shell: `docs/text-protocol.md`.
 
-Owns its transport. What is said and done the conversation decides; here it is carried out.
+Owns its socket, without a transport of the loop's: a transport drops what the kernel has taken once a write fails, and
+costs more than all that is done here for a request (docs/decisions). What is said and done the conversation
+decides; here it is carried out.
 """
 
 import asyncio
-import os
+import select
+import socket
 from contextlib import suppress
 from fcntl import ioctl
 from termios import FIONREAD
@@ -14,8 +17,15 @@ from mesh.wire.messages import NodeItem
 from meshnode.core.conversation import CROWDED_BYTES, Conversation, Phase
 from meshnode.core.events import Event
 
+PIECE_BYTES = 256 * 1024
+"""Bytes read at a time."""
+
 UNSENT_BYTES = 256 << 20
 """Bytes of replies that may wait for one caller: what its jobs in flight return comes, though it does not read."""
+
+PAUSE_BYTES = 64 * 1024
+RESUME_BYTES = 16 * 1024
+"""Bytes of replies unsent above which a caller counts as one that does not read, and below which as one that does."""
 
 LOUD_BYTES = 32 * 1024
 """A piece of input this large says that more is on its way."""
@@ -27,13 +37,16 @@ the connection as soon as a reply has reached it, and its kernel then drops what
 RESCUE_BYTES = 16 << 20
 """Bytes read at most from a connection that is lost, what its kernel had taken before."""
 
+_piece = bytearray(PIECE_BYTES)
+_view = memoryview(_piece)
+
 
 class Host(Protocol):
     """What a connection asks of the bridge that accepted it."""
 
     unread: float
-    requests: int
     rescued: int
+    poll: select.epoll
 
     @property
     def crowded(self) -> bool:
@@ -41,6 +54,9 @@ class Host(Protocol):
 
     def post(self, event: Event) -> None:
         """Tell the scheduler."""
+
+    def speaks_next(self, connection: "Connection") -> None:
+        """Have a connection send its reply together with the others of this turn."""
 
     def opened(self, connection: "Connection") -> str | None:
         """Count a connection in; return why there is no room for it, if so."""
@@ -58,99 +74,148 @@ class Host(Protocol):
         """Count a connection that is closed since its caller does not read, and say so."""
 
 
-class Connection(asyncio.Protocol):
-    """One plain socket. Each thing that happens is told to the conversation, and ends in one `_turn`."""
+class Connection:
+    """One plain socket. What happens is told to the conversation, and ends in one `_turn` unless all is plain."""
 
-    def __init__(self, host: Host, conversation: Conversation, keys: tuple[int, int]) -> None:
-        self.address = ""
+    __slots__ = (
+        "_advancing", "_closing", "_conversation", "_ended", "_failed", "_held_turns", "_holding",
+        "_host", "_loop", "_lost", "_loud", "_mask", "_reading", "_shut", "_socket", "_timer", "_timer_at", "_unsent",
+        "_weight", "address", "descriptor", "keys",
+    )  # fmt: skip
+
+    def __init__(
+        self, host: Host, accepted: socket.socket, address: str, conversation: Conversation, keys: tuple[int, int]
+    ) -> None:
+        self.address = address
+        self.descriptor = accepted.fileno()
         self.keys = keys
         self._host = host
         self._loop = asyncio.get_running_loop()
+        self._socket = accepted
         self._conversation = conversation
-        self._transport: asyncio.Transport
-        self._descriptor = -1
-        self._unread_count = bytearray(4)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._unsent = bytearray()
         self._weight = 0
-        self._requests = 0
+        self._mask = select.EPOLLIN
         self._reading = True
         self._ended = False
-        self._finishing = False
+        self._shut = False
         self._closing = False
+        self._failed = False
         self._lost = False
         self._advancing = False
         self._holding = False
         self._loud = False
         self._held_turns = 0
 
+    @property
+    def requests(self) -> int:
+        """How many lines it has asked with."""
+        return self._conversation.requests
+
     # what happens to the socket
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = transport  # type: ignore[assignment]  # uvloop's transports are no asyncio.Transport
-        self._descriptor = transport.get_extra_info("socket").fileno()
-        peer = transport.get_extra_info("peername")
-        self.address = str(peer[0]) if peer else "(gone)"
+    def begin(self) -> None:
+        """Take up the conversation."""
+        self._host.poll.register(self.descriptor, self._mask)
         why = self._host.opened(self)
         if why is not None:
             self._conversation.refuse(f"this node takes no more: {why}", self._loop.time())
             self._turn()
+        else:
+            self._read(self._loop.time())  # who has connected has mostly written already
 
-    def data_received(self, data: bytes) -> None:
-        """Take input."""
-        self._loud = len(data) >= LOUD_BYTES
-        self._conversation.received(data, self._loop.time())
-        if self._conversation.pending > CROWDED_BYTES and self._host.crowded:
-            self._conversation.refuse("this node holds too much input for a line as long as this", self._loop.time())
-        self._turn()
+    def ready(self, what: int, now: float) -> None:
+        """Do what the socket is ready for."""
+        if what & select.EPOLLOUT:
+            self._send_unsent()
+        if what & ~select.EPOLLOUT and not self._lost:
+            if self._reading and not self._ended:
+                self._read(now)
+            elif what & (select.EPOLLERR | select.EPOLLHUP):
+                self._lose()
 
-    def eof_received(self) -> bool:
+    def _read(self, now: float) -> None:
+        try:
+            size = self._socket.recv_into(_piece, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._lose()
+            return
+        if not size:
+            self._read_end()
+            return
+        conversation = self._conversation
+        self._loud = size >= LOUD_BYTES
+        conversation.received(bytes(_view[:size]), now)
+        if not conversation.calm:
+            if conversation.pending > CROWDED_BYTES and self._host.crowded:
+                why = "this node holds too much input for a line as long as this"
+                conversation.refuse(why, now)
+            self._turn()
+            return
+        for event in conversation.events():
+            self._host.post(event)
+        if conversation.speaks:
+            self._turn()
+
+    def _read_end(self) -> None:
         """Take note that no more input comes; whether the caller still reads is not known, so stay open."""
         self._ended = True
         self._conversation.ended(self._loop.time())
         self._turn()
-        return True
 
-    def pause_writing(self) -> None:
-        """Take note that the caller does not read."""
-        self._conversation.paused(self._loop.time())
-
-    def resume_writing(self) -> None:
-        """Take note that it reads again."""
-        self._conversation.resumed(self._loop.time())
-        self._turn()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Read what the kernel had taken before, and leave it to run."""
-        self._lost = True
-        if exc is not None and not self._ended and not self._closing:
+    def _lose(self) -> None:
+        """The connection is gone: read what the kernel had taken before, and leave it to run."""
+        if self._lost:
+            return
+        if not self._ended and not self._closing:
             self._rescue()
+        self._drop()
+
+    def _rescue(self) -> None:
+        """Read on after a failed write, or while reading had paused."""
+        left = RESCUE_BYTES
+        with suppress(OSError):
+            while left > 0 and (size := self._socket.recv_into(_piece, 0, socket.MSG_DONTWAIT)):
+                left -= size
+                self._host.rescued += size
+                self._conversation.received(bytes(_view[:size]), self._loop.time())
+
+    def _drop(self) -> None:
+        """Close the socket, and tell everybody."""
+        self._lost = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._host.poll.unregister(self.descriptor)
         self._host.closed(self)
+        self._socket.close()
         self._conversation.lost(self._loop.time())
         self._turn()
-
-    def _rescue(self) -> None:
-        """Read on after a failed write: a transport gives up its input with it, the kernel does not.
-
-        Both loops call `connection_lost` before they close the socket.
-        """
-        left = RESCUE_BYTES
-        with suppress(OSError):
-            while left > 0 and (data := os.read(self._descriptor, 256 * 1024)):
-                left -= len(data)
-                self._host.rescued += len(data)
-                self._conversation.received(data, self._loop.time())
 
     # what the node says
 
     def reply(self, items: list[NodeItem]) -> None:
         """Take what came of jobs."""
-        self._conversation.replied(items, self._loop.time())
-        self._turn()
+        conversation = self._conversation
+        conversation.replied(items, self._loop.time())
+        # Where all that was asked is answered now, there is nothing to look at: unless it is the first answer, which
+        # may come while the caller writes on.
+        plain = conversation.answered and not (self._unsent or self._holding or self._closing or self._failed)
+        if plain and (conversation.spoken or not (conversation.hushed(self._loop.time()) or self._writes_on)):
+            self._host.speaks_next(self)
+        else:
+            self._turn()
+
+    def speak(self) -> None:
+        """Send what there is to say."""
+        if self._lost or self._closing:
+            return
+        if not self._holding and self._conversation.speaks:
+            self._send(self._conversation.output())
 
     def drain(self) -> None:
         """Take nothing new."""
@@ -166,10 +231,8 @@ class Connection(asyncio.Protocol):
     def close(self, *, force: bool) -> None:
         """Close; what is written still leaves, unless by force."""
         self._closing = True
-        if force:
-            self._transport.abort()
-        else:
-            self._transport.close()
+        if (force or not self._unsent) and not self._lost:
+            self._drop()
 
     # what follows from it
 
@@ -178,7 +241,7 @@ class Connection(asyncio.Protocol):
         conversation = self._conversation
         for event in conversation.events():
             self._host.post(event)
-        self._count()
+        self._weigh()
         if conversation.more and not self._advancing:
             self._advancing = True
             self._loop.call_soon(self._advance)
@@ -193,13 +256,11 @@ class Connection(asyncio.Protocol):
         self._steer()
         self._arm()
 
-    def _count(self) -> None:
+    def _weigh(self) -> None:
         held = self._conversation.held
         if held != self._weight:
             self._host.weigh(held - self._weight)
             self._weight = held
-        self._host.requests += self._conversation.requests - self._requests
-        self._requests = self._conversation.requests
 
     def _advance(self) -> None:
         self._advancing = False
@@ -208,60 +269,98 @@ class Connection(asyncio.Protocol):
 
     def _write(self) -> None:
         conversation = self._conversation
-        if not conversation.speaks or self._transport.is_closing() or conversation.hushed(self._loop.time()):
+        if not conversation.speaks or self._failed or conversation.hushed(self._loop.time()):
             return
-        if self._writes_on and self._held_turns < HOLD_TURNS:
+        if self._held_turns < HOLD_TURNS and self._writes_on:
             self._hold()
             return
         self._held_turns = 0
-        self._transport.write(conversation.output())
-        if self._transport.get_write_buffer_size() > UNSENT_BYTES:
-            self._give_up()
+        self._send(conversation.output())
+
+    def _send(self, lines: bytes) -> None:
+        """Send what the kernel takes now; keep the rest."""
+        sent = 0
+        if not self._unsent:
+            try:
+                sent = self._socket.send(lines, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._failed = True
+                self._loop.call_soon(self._lose)
+                return
+        if sent < len(lines):
+            self._unsent += lines[sent:]
+            if len(self._unsent) > UNSENT_BYTES:
+                self._give_up()
+                return
+            if len(self._unsent) > PAUSE_BYTES:
+                self._conversation.paused(self._loop.time())
+            self._steer()
+
+    def _send_unsent(self) -> None:
+        """The socket has room again."""
+        try:
+            sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._failed = True
+            self._lose()
+            return
+        del self._unsent[:sent]
+        if not self._unsent and self._closing:
+            self._drop()
+        elif len(self._unsent) <= RESUME_BYTES and self._conversation.waits_for_reader:
+            self._conversation.resumed(self._loop.time())
+            self._turn()
+        elif not self._unsent:
+            self._turn()
 
     def _follow(self) -> None:
         """End or close, as the conversation says, now that everything is written."""
-        if self._transport.is_closing():
-            return
         phase = self._conversation.phase
         if phase is Phase.OVER:
             self._end()
-        elif phase is Phase.LINGERING and not self._finishing:
-            self._finishing = True
-            self._transport.write_eof()
+        elif phase is Phase.LINGERING and not self._shut and not self._unsent:
+            self._shut = True
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
 
     def _steer(self) -> None:
-        """Read or pause reading, as the conversation says."""
-        reading = self._conversation.reads(crowded=self._host.crowded)
-        if reading is self._reading or self._ended or self._transport.is_closing():
+        """Read or pause reading, as the conversation says; wait for room where something is unsent."""
+        if self._lost:
             return
-        self._reading = reading
-        if reading:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
+        self._reading = self._conversation.reads(crowded=self._host.crowded)
+        mask = (select.EPOLLIN if self._reading and not self._ended else 0) | (select.EPOLLOUT if self._unsent else 0)
+        if mask != self._mask:
+            self._mask = mask
+            self._host.poll.modify(self.descriptor, mask)
 
     def _end(self) -> None:
         """Close. What is unsent has as long as ever to leave."""
-        unsent = self._transport.get_write_buffer_size()
         if self._conversation.unread:
             self._give_up()
             return
         self._closing = True
-        self._transport.close()
-        if unsent:
+        if self._unsent:
             self._set_timer(self._loop.time() + self._host.unread)
+        else:
+            self._drop()
 
     def _give_up(self) -> None:
         self._closing = True
-        self._host.gave_up(self, self._transport.get_write_buffer_size())
-        self._transport.abort()
+        self._host.gave_up(self, len(self._unsent))
+        self._drop()
 
     # time
 
     def _arm(self) -> None:
         """Keep one timer, for the first thing that is due; one that fires early looks and goes on."""
+        if self._closing:
+            return
         wake = self._conversation.next_wake(self._loop.time())
-        if wake is not None and not self._closing and (self._timer is None or wake < self._timer_at):
+        if wake is not None and (self._timer is None or wake < self._timer_at):
             self._set_timer(wake)
 
     def _set_timer(self, at: float) -> None:
@@ -275,7 +374,8 @@ class Connection(asyncio.Protocol):
         if self._closing:
             self._give_up()
             return
-        self._conversation.tick(self._loop.time())
+        # The loop's clock may say that this moment is a hair away.
+        self._conversation.tick(max(self._loop.time(), self._timer_at))
         self._turn()
 
     # replies wait while the caller writes on
@@ -287,8 +387,9 @@ class Connection(asyncio.Protocol):
             return False
         if self._loud:
             return True
-        ioctl(self._descriptor, FIONREAD, self._unread_count)
-        return any(self._unread_count)
+        unread = bytearray(4)
+        ioctl(self.descriptor, FIONREAD, unread)
+        return any(unread)
 
     def _hold(self) -> None:
         """Give the caller a turn of the loop: what is called soon runs before that turn's input is read."""

@@ -29,6 +29,11 @@ class Forwarder(Client):
         )
         self._post_to_node = post
 
+    @property
+    def there(self) -> bool:
+        """Is any other node connected?"""
+        return len(self._session.roster) > 0
+
     def free(self, task: str, *, is_async: bool) -> int:
         """Slots free for a task at other nodes, as of their last words."""
         return self._session.roster.free(task, is_async=is_async)

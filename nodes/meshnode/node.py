@@ -113,7 +113,7 @@ class Node:
         self._peers = Peers(about)
         if settings.bridge is not None:
             self._bridge = Bridge(settings, scheduler=scheduler, post=self.post, new_key=self._new_key)
-            await self._bridge.listen()
+            self._bridge.listen()
         await self._supervisor.start_workers()
         self._front.listen()
         self._sweep()
@@ -256,6 +256,8 @@ class Node:
             for effect in scheduler.handle(events, now):
                 self._perform(effect, answers)
             events = answers
+        if self._bridge is not None:
+            self._bridge.speak()
         self._front.recheck()
         self._arm(scheduler.next_wake(), now)
 

@@ -125,6 +125,7 @@ class Node:
         events, self._events = self._events, []
         for effect in self.scheduler.handle(events, self._loop.time()):
             self._perform(effect)
+        self.bridge.speak()
         wake = self.scheduler.next_wake()
         if self._timer is not None:
             self._timer.cancel()
@@ -245,7 +246,7 @@ async def a_node(*, workers: int = 2, unread: float = 60.0, **options: Any) -> A
     fields: dict[str, Any] = {"bridge": ANY_PORT, "bridge_is_default": False, **options}
     settings = Settings(targets=(), folder=".", workers=workers, **fields)
     node = Node(workers=workers, settings=settings, unread=unread)
-    await node.bridge.listen()
+    node.bridge.listen()
     try:
         yield node
     finally:
@@ -724,7 +725,7 @@ async def test_the_accepted_sockets_are_kept_alive_and_send_at_once() -> None:
     async with a_node() as node, node.caller() as caller:
         await caller.ask(note(1))
         (connection,) = node.bridge._open
-        accepted = connection._transport.get_extra_info("socket")
+        accepted = connection._socket
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 55
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

@@ -108,6 +108,8 @@ class FakeWorker:
 class FakeElsewhere:
     """The rest of the mesh: it serves `far` and what this node serves, in as many slots as `places`."""
 
+    there = True
+
     def __init__(self) -> None:
         self.places = 0
 

@@ -104,12 +104,15 @@ class Conversation:
         self.unread = False
         self._limits = limits
         self._desk = Desk(catalogue, new_id, draining=draining)
+        self._keys = keys
         self._ordered = Lane(Owner(keys[0], most=1, windowed=False), most=ORDERED_AHEAD, most_bytes=ORDERED_BYTES)
-        self._parallel = Lane(Owner(keys[1], most=PARALLEL, windowed=False), most=PARALLEL, most_bytes=PARALLEL_BYTES)
+        self._parallel: Lane | None = None
+        self._lanes = [self._ordered]
         self._lines = Lines(limits.line)
         self._raw: deque[bytes] = deque()
         self._raw_bytes = 0
         self._jobs: dict[bytes, Asked] = {}
+        self._lone: Asked | None = None
         self._replies = Replies()
         self._events: list[Event] = []
         self._taking = True
@@ -119,8 +122,9 @@ class Conversation:
         self._paused_since: float | None = None
         self._partial_since: float | None = None
         self._active_at = self._heard_at = self._began_at = now
-        self._spoken = False
+        self.spoken = False
         self._linger_until = FOREVER
+        self.calm = self._is_calm()
 
     # what the shell takes
 
@@ -132,7 +136,7 @@ class Conversation:
     @property
     def speaks(self) -> bool:
         """Is there something to write, now or soon?"""
-        return self._replies.ready
+        return bool(self._replies.lines)
 
     def hushed(self, now: float) -> bool:
         """Is what there is to write to wait?"""
@@ -140,8 +144,30 @@ class Conversation:
 
     def output(self) -> bytes:
         """Take what is to be written."""
-        self._spoken = True
+        self.spoken = True
         return self._replies.take()
+
+    @property
+    def answered(self) -> bool:
+        """Is nothing to be done but to write, and is nothing owed after that?"""
+        return self.calm and bool(self._replies.lines) and not self._busy
+
+    def _is_calm(self) -> bool:
+        """Is nothing of the unusual going on: no bound reached, no line begun, no end in sight, no time limit?"""
+        return (
+            self._taking
+            and not self._raw
+            and not self._lines.pending
+            and self._paused_since is None
+            and not any(self._lanes)
+            and not self._desk.draining
+            and self._limits.idle is None
+        )
+
+    @property
+    def waits_for_reader(self) -> bool:
+        """Has the caller stopped reading?"""
+        return self._paused_since is not None
 
     @property
     def held(self) -> int:
@@ -155,13 +181,13 @@ class Conversation:
 
     @property
     def _read_ahead(self) -> int:
-        return self._raw_bytes + self._ordered.waiting_bytes + self._parallel.waiting_bytes
+        return self._raw_bytes + sum(lane.waiting_bytes for lane in self._lanes)
 
     def reads(self, *, crowded: bool = False) -> bool:
         """May more be read now? `crowded`: all connections together hold too much."""
         if not self._taking:
             return self.phase is Phase.LINGERING
-        lines = len(self._raw) + self._replies.in_order + len(self._parallel)
+        lines = len(self._raw) + self._replies.in_order + (len(self._parallel) if self._parallel else 0)
         return lines < READ_LINES and self._read_ahead < (CROWDED_BYTES if crowded else READ_BYTES)
 
     @property
@@ -177,16 +203,16 @@ class Conversation:
     @property
     def _busy(self) -> bool:
         """Is an answer owed, or will one be?"""
-        return bool(self._replies or self._raw)
+        return bool(self._lone or self._replies or self._raw)
 
     def next_wake(self, now: float) -> float | None:
         """When to call `tick` if nothing else happens before; None for never."""
         if self.phase is not Phase.OPEN:
             return self._linger_until if self.phase is Phase.LINGERING else None
         wake = self._unread_deadline
-        if self._replies.ready:
+        if self.speaks:
             wake = min(wake, self._hush_deadline)
-        if self._ordered or self._parallel:
+        if any(self._lanes):
             wake = min(wake, now + LOOK_S)
         if not self._busy:
             wake = min(wake, self._partial_deadline, self._idle_deadline)
@@ -195,7 +221,7 @@ class Conversation:
     @property
     def _hush_deadline(self) -> float:
         """When the first words may be said to a caller that asks for more at once."""
-        if self._spoken or self.requests < 2 or not self._taking:
+        if self.spoken or self.requests < 2 or not self._taking:
             return 0.0
         return min(self._heard_at + QUIET_S, self._began_at + HUSH_S)
 
@@ -221,7 +247,26 @@ class Conversation:
         if not self._taking:
             return
         self._heard_at = now
+        if self.calm and not self._busy and (lone := self._desk.lone(piece, now, limit=self._limits.line)):
+            self._lone = lone
+            self.requests += 1
+            self._active_at = now
+            assert lone.submit is not None
+            self._events.append(Submitted(self._ordered.owner, [lone.submit]))
+            return
+        self._file()
         lines = self._lines.feed(piece)
+        if self.calm and len(lines) <= BURST and not (self._lines.pending or self._lines.stopped):
+            if lines:
+                self._active_at = now
+            for line in lines:
+                self._take(line, now)
+                if not self._taking:
+                    break
+            self._hand_over(now)
+            if any(self._lanes) or not self.calm:
+                self._settle(now)
+            return
         if lines:
             self._raw.extend(lines)
             self._raw_bytes += sum(map(len, lines))
@@ -240,13 +285,15 @@ class Conversation:
         self._ended = True
         if self._lines.pending:
             self._stop(ProtocolError, "the last line has no LF at its end, so it is not run")
-        self._taking = False
+        self._taking = self.calm = False
+        self._file()
         self._drop_fragile()
         self.advance(now)
 
     def lost(self, now: float) -> None:
         """The connection is gone: what was read still runs, unheard."""
         self._stop(None)
+        self._file()
         self._replies.mute()
         self._ended = True
         self._paused_since = None
@@ -256,6 +303,7 @@ class Conversation:
 
     def advance(self, now: float) -> None:
         """Take some of the lines that were read."""
+        self._file()
         taken = 0
         while taken < BURST and self.more:
             line = self._raw.popleft()
@@ -268,18 +316,28 @@ class Conversation:
     def replied(self, items: list[NodeItem], now: float) -> None:
         """The scheduler told one of the two owners these items."""
         self._active_at = now
+        lone = self._lone
+        if lone is not None:
+            assert lone.submit is not None
+            if self.calm and len(items) == 1 and type(items[0]) is Result and items[0].id == lone.submit.id:
+                self._lone = None
+                self._replies.lines.append(outcome(None, items[0]))
+                return
+            self._file()
         for item in items:
             if isinstance(item, (Result, Failed, Reject, Lost)):  # the others tell of progress
-                asked = self._jobs.get(item.id)
+                asked = self._jobs.pop(item.id, None)
                 if asked is not None:
                     self._lane(asked).land(asked)
-                    self._answer(asked, outcome(asked.tag, item))
-        self._hand_over(now)
-        self._settle(now)
+                    self._replies.answer(asked, outcome(asked.tag, item))
+        if not self.calm:
+            self._hand_over(now)
+            self._settle(now)
 
     def paused(self, now: float) -> None:
         """The caller does not read: what was written waits."""
         self._paused_since = now
+        self.calm = False
 
     def resumed(self, now: float) -> None:
         """The caller reads again."""
@@ -289,8 +347,9 @@ class Conversation:
     def drain(self, now: float) -> None:
         """From here on the node takes nothing new: it is told of all that was read; who is owed nothing is let go."""
         self._desk.draining = True
-        self._ordered.widen()
-        self._parallel.widen()
+        self.calm = False
+        for lane in self._lanes:
+            lane.widen()
         while self.more:
             self.advance(now)
         self._hand_over(now)
@@ -305,23 +364,26 @@ class Conversation:
     def shut(self, now: float) -> None:
         """The node stops now: whatever is still owed an answer gets one."""
         self._shut = True
+        self._file()
         self._paused_since = None
         self._stop(None)
         while self.more:
             self.advance(now)
-        for asked in self._ordered.leave_out(_any) + self._parallel.leave_out(_any):
-            self._fail(asked, MeshBusy, "this node has stopped")
+        for lane in self._lanes:
+            for asked in lane.leave_out(_any):
+                self._fail(asked, MeshBusy, "this node has stopped")
         for asked in list(self._jobs.values()):
             self._fail(asked, JobLost, "the node stopped before it ended", started=True)
         self._settle(now)
 
     def tick(self, now: float) -> None:
         """Do what is due by now."""
+        self._file()
         if self.phase is not Phase.OPEN:
             if self._linger_until <= now:
                 self.phase = Phase.OVER
             return
-        for lane in (self._ordered, self._parallel):
+        for lane in self._lanes:
             for asked in lane.leave_out(lambda asked: asked.expires <= now):
                 self._fail(asked, JobTimeout, "its time was up before its turn came")
         if self._unread_deadline <= now:
@@ -354,19 +416,39 @@ class Conversation:
             self._jobs[asked.submit.id] = asked
             self._lane(asked).join(asked)
 
+    def _file(self) -> None:
+        """Enter the lone request into the books, now that something else happens before its answer comes.
+
+        Most callers ask for one thing and wait for it: for that the books need not be opened.
+        """
+        if self._lone is not None:
+            asked, self._lone = self._lone, None
+            assert asked.submit is not None
+            self._replies.expect(asked)
+            self._jobs[asked.submit.id] = asked
+            self._ordered.fly(asked)
+
     def _lane(self, asked: Asked) -> Lane:
-        return self._ordered if asked.tag is None else self._parallel
+        if asked.tag is None:
+            return self._ordered
+        if self._parallel is None:
+            owner = Owner(self._keys[1], most=PARALLEL, windowed=False)
+            self._parallel = Lane(owner, most=PARALLEL, most_bytes=PARALLEL_BYTES)
+            self._lanes.append(self._parallel)
+            if self._desk.draining:
+                self._parallel.widen()
+        return self._parallel
 
     def _hand_over(self, now: float) -> None:
         if self._paused_since is not None or self._shut:
             return
-        for lane in (self._ordered, self._parallel):
+        for lane in self._lanes:
             if lane and (jobs := lane.depart(now)):
                 self._events.append(Submitted(lane.owner, jobs))
 
     def _drop_fragile(self) -> None:
         """Cancel what its caller wants only as long as it is there."""
-        for lane in (self._ordered, self._parallel):
+        for lane in self._lanes:
             for asked in lane.leave_out(lambda asked: asked.fragile):
                 self._fail(asked, JobCancelled, _GONE)
         for job_id, asked in self._jobs.items():
@@ -385,7 +467,7 @@ class Conversation:
 
     def _stop(self, kind: type[MeshError] | None, why: str = "") -> None:
         """Take no more input; what was asked is still answered, then an error of this kind is said."""
-        self._taking = False
+        self._taking = self.calm = False
         self._lines.stop()
         self._partial_since = None
         self._last_words = None if kind is None else failed(None, kind, why)
@@ -397,6 +479,7 @@ class Conversation:
 
     def _settle(self, now: float) -> None:
         """See whether everything is said."""
+        self.calm = self._is_calm()
         if self._raw:
             return
         if self._last_words is not None:

@@ -5,10 +5,7 @@ from collections.abc import Callable
 
 from mesh.wire.messages import Options, Submit
 from meshnode.core.held import FOREVER, Owner
-from meshnode.core.request import Asked
-
-LONGEST_MS = 2**53
-"""Milliseconds that the wire can carry (docs/protocol.md, Items)."""
+from meshnode.core.request import Asked, milliseconds
 
 
 class Lane:
@@ -51,13 +48,18 @@ class Lane:
             submit = asked.submit
             assert submit is not None
             if asked.expires != FOREVER:
-                submit.remaining = _milliseconds(asked.expires - now)
-            self._flying += 1
-            self._bytes += asked.size
+                submit.remaining = milliseconds(asked.expires - now)
+            self.fly(asked)
             self.waiting_bytes -= asked.size
-            self._options = submit.options
             leaving.append(submit)
         return leaving
+
+    def fly(self, asked: Asked) -> None:
+        """One goes to the scheduler."""
+        assert asked.submit is not None
+        self._flying += 1
+        self._bytes += asked.size
+        self._options = asked.submit.options
 
     def _fits(self, asked: Asked) -> bool:
         if self._flying >= self._most or self._bytes + asked.size > self._most_bytes:
@@ -77,7 +79,3 @@ class Lane:
             self._waiting = deque(asked for asked in self._waiting if not which(asked))
             self.waiting_bytes -= sum(asked.size for asked in out)
         return out
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(min(max(seconds, 0.0) * 1000, LONGEST_MS))

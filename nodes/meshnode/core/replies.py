@@ -6,22 +6,20 @@ from meshnode.core.request import Asked
 
 
 class Replies:
-    """Without an id answers are written in the order of their requests, with one as they come."""
+    """Without an id answers are written in the order of their requests, with one as they come.
+
+    `lines` is what is to be written now.
+    """
 
     def __init__(self) -> None:
         self.tags: set[bytes] = set()
         self._owed: deque[Asked] = deque()
-        self._out: list[bytes] = []
+        self.lines: list[bytes] = []
         self._muted = False
 
     def __bool__(self) -> bool:
         """Is any answer owed?"""
         return bool(self._owed or self.tags)
-
-    @property
-    def ready(self) -> bool:
-        """Is there something to take?"""
-        return bool(self._out)
 
     @property
     def in_order(self) -> int:
@@ -59,15 +57,15 @@ class Replies:
 
     def _write(self, line: bytes) -> None:
         if not self._muted:
-            self._out.append(line)
+            self.lines.append(line)
 
     def mute(self) -> None:
         """Nobody listens any more: answers are dropped."""
         self._muted = True
-        self._out.clear()
+        self.lines.clear()
 
     def take(self) -> bytes:
         """Take what is to be written."""
-        lines = b"".join(self._out)
-        self._out.clear()
+        lines = b"".join(self.lines)
+        self.lines.clear()
         return lines

@@ -39,6 +39,9 @@ PING = "$ping"
 """The function that is answered without a worker, for a load balancer's check."""
 
 _ALIVE = b'{"ok":true}'
+LONGEST_MS = 2**53
+"""Milliseconds that the wire can carry (docs/protocol.md, Items)."""
+
 _OPTIONS = [Options(priority=priority) for priority in range(10)]
 _SHOWN = 80
 """Characters of an unknown function's name that are compared and sent back."""
@@ -103,6 +106,25 @@ class Desk:
             return refused(tag, NotAllowed, f"the task {spec.name!r} is not open to plain sockets")
         return self._job(request, spec, now)
 
+    def lone(self, piece: bytes, now: float, *, limit: int) -> Asked | None:
+        """Read a piece that is one whole line and asks for a job without id or options, as most do; None if it is not.
+
+        Whatever is in the least unusual is left to `take`.
+        """
+        if piece[:1] != b"{" or piece.find(b"\n") != len(piece) - 1 or len(piece) >= limit:
+            return None
+        plain = text.plain(piece)
+        entry = None if plain is None else self._catalogue.tasks.get(plain[0])
+        if plain is None or entry is None or not entry.spec.bridge:
+            return None
+        spec, args = entry.spec, plain[1]
+        submit = Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[spec.priority], args)
+        asked = Asked(None, submit, len(args))
+        if spec.timeout is not None:
+            asked.expires = now + spec.timeout
+            submit.remaining = milliseconds(spec.timeout)
+        return asked
+
     def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:
         timeout = spec.timeout if request.timeout is None else request.timeout
         priority = spec.priority if request.priority is None else request.priority
@@ -119,6 +141,11 @@ class Desk:
         near = get_close_matches(name, open_here)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         return f"no node serves a task {name!r}{hint}"
+
+
+def milliseconds(seconds: float) -> int:
+    """Turn what is left of a request's time into what the wire carries."""
+    return round(min(max(seconds, 0.0) * 1000, LONGEST_MS))
 
 
 def refused(tag: bytes | None, kind: type[MeshError], message: str) -> Asked:

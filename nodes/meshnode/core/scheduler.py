@@ -87,6 +87,10 @@ Mark = tuple[int, int]
 class Elsewhere(Protocol):
     """What the scheduler asks about the other nodes of the mesh."""
 
+    @property
+    def there(self) -> bool:
+        """Is there any?"""
+
     def free(self, task: str, *, is_async: bool) -> int:
         """Slots free for a task at other nodes, as of their last words."""
 
@@ -96,6 +100,8 @@ class Elsewhere(Protocol):
 
 class Nowhere:
     """A node that knows no other."""
+
+    there = False
 
     def free(self, task: str, *, is_async: bool) -> int:
         """Return 0."""
@@ -155,14 +161,19 @@ class Scheduler:
         self._loosened = False
         self._talk: dict[int, Owner] = {}
         self._handed_in: list[Owner] = []
+        self._fresh: list[Held] = []
         self._dispatched: dict[int, tuple[TaskEntry, list[Submit]]] = {}
         self._effects: list[Effect] = []
 
     def handle(self, events: Sequence[Event], now: float) -> list[Effect]:
         """Take what happened in one turn, and return what is to be done. `now` is monotonic seconds."""
         for event in events:
+            if self._fresh and type(event) is not Submitted:
+                self._queue_fresh()
             self._take(event, now)
         self._act_on_time(now)
+        if self._fresh:
+            self._give_fresh(now)
         if self._queued:
             self._assign(now)
             while self._queued_bridge and self._forward():
@@ -203,7 +214,11 @@ class Scheduler:
     def _take(self, event: Event, now: float) -> None:  # noqa: C901  # one flat match
         match event:
             case Submitted():
-                self._submitted(event.owner, event.jobs, now, stale=event.stale)
+                owner, jobs = event.owner, event.jobs
+                if len(jobs) == 1 and not owner.windowed and not self._queued and owner.running < owner.most:
+                    self._submitted_one(owner, jobs[0], now)
+                else:
+                    self._submitted(owner, jobs, now, stale=event.stale)
             case Ended():
                 self._ended(event.worker, event.ran)
             case WorkerReady():
@@ -244,8 +259,9 @@ class Scheduler:
         refusal: tuple[str, str] | None = None
         for submit in jobs:
             if submit.task != task or submit.options != options:
-                self._enqueue(owner, run)
-                run = []
+                if run:
+                    self._enqueue(owner, run)
+                    run = []
                 task, options = submit.task, submit.options
                 entry = self.tasks.get(task) or self._entry_elsewhere(owner, task)
                 refusal = self._refusal(entry, task, stale=stale)
@@ -272,6 +288,25 @@ class Scheduler:
             if owner.windowed:
                 self._news.append((now + NEWS_S, accepted))
                 self._handed_in.append(owner)
+
+    def _submitted_one(self, owner: Owner, submit: Submit, now: float) -> None:
+        """Take in one job of a bridge caller, which goes straight to a worker if nothing waits: it overtakes nobody.
+
+        Most plain sockets ask for one thing at a time, and queues and turns would cost more than all the rest.
+        """
+        entry = self.tasks.get(submit.task)
+        if entry is None or submit.id in owner.jobs or self.draining or self.held >= self._backlog or owner.gone:
+            self._submitted(owner, [submit], now, stale=False)
+            return
+        held = Held(submit, entry, owner, FOREVER, cost=entry.expected)
+        owner.seen += 1
+        owner.jobs[submit.id] = held
+        self.held += 1
+        self._active[owner.key] = owner
+        if submit.remaining is not None:
+            self._set_alarm(held, now + submit.remaining / 1000)
+        owner.running += 1
+        self._fresh.append(held)
 
     def _set_alarm(self, held: Held, expires: float) -> None:
         held.expires = expires
@@ -566,6 +601,7 @@ class Scheduler:
         ring = self._rings[lane]
         moved = False
         passed = 0
+        full: TaskEntry | None = None
         while self._queued and passed < min(len(ring), LOOK):
             owner = ring[0]
             queue = _waiting(owner, lane)
@@ -575,12 +611,36 @@ class Scheduler:
                 self._unring(owner, lane)
                 self._ring(owner, lane - lane % KINDS, queue)
                 moved = True
-            elif self._give(ring, lane, queue[0].entry, now):
+            elif queue[0].entry is not full and self._give(ring, lane, queue[0].entry, now):
                 passed = 0
             else:
+                full = queue[0].entry
                 passed += 1
                 ring.rotate(-1)
         return moved
+
+    def _give_fresh(self, now: float) -> None:
+        """Give the single jobs that came while nothing waited to workers; queue those that find none."""
+        while self._fresh:
+            entry = self._fresh[0].entry
+            choice = self.pool.pick(entry, len(self._fresh)) if entry.kind == WHOLE else None
+            if choice is None:
+                break
+            worker, room = choice
+            given = [held for held in self._fresh[: max(1, room)] if held.entry is entry and held.expires > now]
+            if len(given) < min(len(self._fresh), max(1, room)):
+                break
+            del self._fresh[: len(given)]
+            for held in given:
+                held.owner.worker = worker.key
+            self._dispatch(worker, entry, given, now)
+        self._queue_fresh()
+
+    def _queue_fresh(self) -> None:
+        for held in reversed(self._fresh):
+            held.owner.running -= 1
+            self._enqueue(held.owner, [held], front=True)
+        self._fresh.clear()
 
     def _may_follow(self, owner: Owner, held: Held) -> bool:
         """May an ordered owner's next job go behind the one that runs, to the same worker's queue?"""
@@ -604,9 +664,7 @@ class Scheduler:
             worker, room = choice
             given = self._round(ring, lane, worker, max(1, room), now, most=len(ring))
         if given:
-            self._dispatch(worker, entry, given)
-            if len(worker.outstanding) > 1 and not worker.watched and not worker.coroutines:
-                self._watch(worker, now)
+            self._dispatch(worker, entry, given, now)
         return True
 
     def _round(self, ring: deque[Owner], lane: int, worker: Worker, room: int, now: float, *, most: int) -> list[Held]:
@@ -635,7 +693,7 @@ class Scheduler:
                 break
         return given
 
-    def _dispatch(self, worker: Worker, entry: TaskEntry, given: list[Held]) -> None:
+    def _dispatch(self, worker: Worker, entry: TaskEntry, given: list[Held], now: float) -> None:
         """Send jobs of one task to a worker, with those that it gets in this turn already."""
         first = self.pool.give(worker, given)
         jobs = [held.submit for held in given]
@@ -648,6 +706,8 @@ class Scheduler:
         for held in given:
             if held.told and self.pool.running(held):
                 self._say(held.owner, Started([held.submit.id]))
+        if len(worker.outstanding) > 1 and not worker.watched and not worker.coroutines:
+            self._watch(worker, now)
 
     def _next_of(self, owner: Owner, queue: deque[Held], entry: TaskEntry, most: int, now: float) -> list[Held]:
         """Take an owner's next jobs of one task out of its queue; those whose time is up end here."""
@@ -674,6 +734,8 @@ class Scheduler:
         """
         moved = False
         for lane in self._lanes[self._flip]:
+            if not self._elsewhere.there and lane % KINDS != ELSEWHERE:
+                continue
             ring = self._rings[lane]
             looked = list(islice(ring, LOOK))
             for owner in looked:

@@ -44,6 +44,8 @@ class Lines:
         """Take the next piece of the stream, and return the lines that it ends."""
         if self.stopped:
             return []
+        if not self._rest and piece[-1:] == b"\n" and len(piece) < self._limit and not _to_be_stripped(piece):
+            return [line for line in piece.split(b"\n") if line]
         most = len(self._rest) + len(piece) + 1
         lines = piece.split(b"\n")
         tail = lines.pop()
@@ -70,6 +72,10 @@ class Lines:
         if len(self._rest) + 1 >= self._limit:
             self.stop()
         return lines
+
+
+def _to_be_stripped(piece: bytes) -> bool:
+    return b"\r" in piece or _BOM in piece
 
 
 def _stripped(line: bytes) -> bytes:
@@ -140,6 +146,18 @@ def parse(line: bytes) -> Request | BadRequest:
         asked.priority,
         bool(asked.cancel_on_disconnect),
     )
+
+
+def plain(line: bytes) -> tuple[str, bytes] | None:
+    """Read a line's function and arguments if it is a request without id and options, else None."""
+    try:
+        asked = _read_envelope(line)
+    except (ValueError, RecursionError):
+        return None
+    if asked.id is not None or asked.timeout is not None or asked.priority is not None or asked.cancel_on_disconnect:
+        return None
+    args = bytes(asked.args)
+    return asked.function, b"" if args == b"null" else args
 
 
 def _tag_of_wrong(line: bytes) -> bytes | None:

@@ -46,8 +46,16 @@ def pack_orders(first: int, jobs: list[Submit]) -> list[Packet]:
     return [*before, (alone, job.body), *after]
 
 
-def pack_ran(ran: Ran) -> list[Packet]:
+def pack_ran(rans: list[Ran]) -> list[Packet]:
     """Pack outcomes into datagrams: one if they fit."""
+    if all(_first_large(ran.ends) is None for ran in rans):
+        datagram = _encode(rans)
+        if len(datagram) <= DATAGRAM:
+            return [(datagram, None)]
+    return [packet for ran in rans for packet in _pack_one(ran)]
+
+
+def _pack_one(ran: Ran) -> list[Packet]:
     ends = ran.ends
     large = _first_large(ends)
     if large is None:
@@ -55,12 +63,12 @@ def pack_ran(ran: Ran) -> list[Packet]:
         if len(datagram) <= DATAGRAM:
             return [(datagram, None)]
         cut = len(ends) // 2
-        return pack_ran(_part(ran, 0, cut)) + pack_ran(_part(ran, cut, len(ends)))
+        return _pack_one(_part(ran, 0, cut)) + _pack_one(_part(ran, cut, len(ends)))
     end = ends[large]
     alone = _part(ran, large, large + 1)
     alone.ends[0] = msgspec.structs.replace(end, body=b"")
-    before = pack_ran(_part(ran, 0, large)) if large else []
-    after = pack_ran(_part(ran, large + 1, len(ends))) if large + 1 < len(ends) else []
+    before = _pack_one(_part(ran, 0, large)) if large else []
+    after = _pack_one(_part(ran, large + 1, len(ends))) if large + 1 < len(ends) else []
     return [*before, (_encode([alone]), end.body), *after]
 
 

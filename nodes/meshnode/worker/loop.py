@@ -29,7 +29,8 @@ READY = b"\x90"
 """The first datagram of a worker that has set up: an empty array (of `Ran`)."""
 
 FLUSH_NS = 500_000
-"""Nanoseconds of unsent outcomes after which a worker sends them before it takes up the next job."""
+"""Nanoseconds for which a worker keeps outcomes at most while it goes on with jobs that it has; it sends them at once
+when it has none."""
 
 
 class WorkerLoop:
@@ -59,6 +60,7 @@ class WorkerLoop:
         self._ends: list[End] = []
         self._spent = 0
         self._longest = 0
+        self._flush_at = 0
         self._ran: list[Ran] = []
         self._sending = False
         self._ending = False
@@ -115,9 +117,14 @@ class WorkerLoop:
 
     def _serve_blocking(self) -> None:
         while True:
-            self._show("idle")
-            orders = self._receive(0)
+            try:
+                orders = self._receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                self._flush()
+                self._show("idle")
+                orders = self._receive(0)
             if orders is None:
+                self._flush()
                 return
             self._run(orders)
 
@@ -134,6 +141,7 @@ class WorkerLoop:
                     loop.add_reader(self._link.fileno(), self._readable)
                 else:
                     self._run(orders)
+                    self._flush()
         loop.remove_reader(self._link.fileno())
 
     def _readable(self) -> None:
@@ -174,7 +182,9 @@ class WorkerLoop:
         task = self._runner.tasks[orders.jobs[0].task]
         self._show(task.name)
         self._first = seq = orders.first
-        began = since = clock()
+        began = clock()
+        if not self._ran:
+            self._flush_at = began + FLUSH_NS
         for job in orders.jobs:
             started[0] = seq
             seq += 1
@@ -183,11 +193,15 @@ class WorkerLoop:
             spent = ended - began
             self._spent += spent
             self._longest = max(self._longest, spent)
-            if ended - since > FLUSH_NS:
+            if ended > self._flush_at:
                 self._flush()
-                since = ended
+                self._flush_at = ended + FLUSH_NS
             began = ended
-        self._flush()
+        # The signal may come at any point here; it empties the very list that is put away.
+        ends, self._ends = self._ends, []
+        if ends:
+            self._ran.append(Ran(self._first, self._spent, self._longest, ends))
+            self._spent = self._longest = 0
 
     async def _run_coroutines(self, orders: Orders) -> None:
         """Run the jobs of an async task, one after another."""
@@ -236,9 +250,8 @@ class WorkerLoop:
         self._sending = True
         try:
             while ran := self._take_ran():
-                for one in ran:
-                    for packet in pack_ran(one):
-                        send(self._link, packet)
+                for packet in pack_ran(ran):
+                    send(self._link, packet)
         except (BrokenPipeError, ConnectionError):
             self._ending = True  # the node is gone; so are we, as soon as the socket says so
         finally:

@@ -21,6 +21,9 @@ from mesh.wire.messages import FORM_JSON, Failed, Result, Submit
 from mesh.wire.payload import pack_failure, pack_result, unpack_arguments
 from meshnode.core.orders import End
 
+_NO_ARGUMENTS = (b"", b"[]", b"{}")
+"""What most callers without arguments send; it is not worth decoding."""
+
 _json_decode = msgspec.json.Decoder(strict=True).decode
 JSON_DEPTH = 200
 """Levels of nesting in a bridge caller's arguments: more is an attack or a mistake."""
@@ -64,7 +67,7 @@ def arguments(task: Task[..., Any], job: Submit) -> tuple[Sequence[Any], dict[st
 
 
 def _json_arguments(task: Task[..., Any], body: bytes) -> tuple[list[Any], dict[str, Any]]:
-    if not body:
+    if body in _NO_ARGUMENTS:
         return [], {}
     try:
         value = _json_decode(body)
@@ -74,7 +77,7 @@ def _json_arguments(task: Task[..., Any], body: bytes) -> tuple[list[Any], dict[
         raise BadArguments(f"args is not JSON: {error}") from None
     if value is None:
         return [], {}
-    if _deeper_than(value, JSON_DEPTH):
+    if len(body) > 2 * JSON_DEPTH and _deeper_than(value, JSON_DEPTH):
         raise BadArguments(f"args is nested deeper than {JSON_DEPTH} levels")
     if isinstance(value, list):
         return value, {}
@@ -117,6 +120,8 @@ def json_result(value: Any) -> bytes:
     Raises ResultNotSerializable. The fast encoder writes UTF-8 and turns NaN into null; what it is not fit
     for goes through the standard library's.
     """
+    if value is None:
+        return b"null"
     try:
         fast = _fast_json(value)
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:

@@ -103,28 +103,28 @@ def test_orders_keep_their_numbers_and_their_order_however_they_are_split(sizes:
 
 @pytest.mark.parametrize("sizes", MIXES)
 def test_outcomes_keep_their_numbers_and_their_order_however_they_are_split(sizes: list[int]) -> None:
-    packets = pack_ran(ran(*sizes, first=41))
+    packets = pack_ran([ran(*sizes, first=41)])
     assert numbered_ends(opened_ran(packets)) == list(enumerate(ran(*sizes).ends, 41))
 
 
 @pytest.mark.parametrize("sizes", MIXES)
 def test_no_datagram_is_longer_than_it_may_be(sizes: list[int]) -> None:
-    packets = [*pack_orders(1, jobs(*sizes)), *pack_ran(ran(*sizes))]
+    packets = [*pack_orders(1, jobs(*sizes)), *pack_ran([ran(*sizes)])]
     assert all(0 < len(datagram) <= DATAGRAM for datagram, _ in packets)
 
 
 def test_what_fits_lies_in_one_datagram() -> None:
     sizes = [100] * 400
-    assert len(pack_orders(1, jobs(*sizes))) == len(pack_ran(ran(*sizes))) == 1
+    assert len(pack_orders(1, jobs(*sizes))) == len(pack_ran([ran(*sizes)])) == 1
 
 
 def test_what_is_a_byte_too_long_lies_in_two() -> None:
     spare = DATAGRAM - len(pack_orders(1, jobs(30_000, 30_000))[0][0])
     assert len(pack_orders(1, jobs(30_000, 30_000 + spare))) == 1
     assert [len(orders.jobs) for orders in opened_orders(pack_orders(1, jobs(30_000, 30_001 + spare)))] == [1, 1]
-    spare = DATAGRAM - len(pack_ran(ran(30_000, 30_000))[0][0])
-    assert len(pack_ran(ran(30_000, 30_000 + spare))) == 1
-    assert [len(one.ends) for one in opened_ran(pack_ran(ran(30_000, 30_001 + spare)))] == [1, 1]
+    spare = DATAGRAM - len(pack_ran([ran(30_000, 30_000)])[0][0])
+    assert len(pack_ran([ran(30_000, 30_000 + spare)])) == 1
+    assert [len(one.ends) for one in opened_ran(pack_ran([ran(30_000, 30_001 + spare)]))] == [1, 1]
 
 
 def test_a_large_body_travels_alone_in_a_memory_file_and_its_place_is_left_empty() -> None:
@@ -136,7 +136,7 @@ def test_a_large_body_travels_alone_in_a_memory_file_and_its_place_is_left_empty
 
 
 def test_a_large_body_of_an_outcome_travels_alone_in_a_memory_file_and_its_place_is_left_empty() -> None:
-    packets = pack_ran(ran(3, 4, LARGE, 5))
+    packets = pack_ran([ran(3, 4, LARGE, 5)])
     assert [large for _, large in packets] == [None, bytes([2]) * LARGE, None]
     ((first,), (alone,), (last,)) = (decode_ran(datagram) for datagram, _ in packets)
     assert (first.first, alone.first, last.first) == (7, 9, 10)
@@ -160,14 +160,14 @@ def test_bodies_may_be_views_of_a_received_frame() -> None:
 
 @pytest.mark.parametrize("sizes", MIXES)
 def test_the_time_that_jobs_took_is_shared_out_between_the_datagrams(sizes: list[int]) -> None:
-    parts = opened_ran(pack_ran(ran(*sizes, each=1000)))
+    parts = opened_ran(pack_ran([ran(*sizes, each=1000)]))
     assert [part.spent for part in parts] == [1000 * len(part.ends) for part in parts]
     assert {part.longest for part in parts} == {1000}
 
 
 def test_an_uneven_share_of_the_time_is_rounded_down_and_none_is_counted_twice() -> None:
     whole = Ran(1, 1001, 900, ran(*[20_000] * 7).ends)
-    parts = opened_ran(pack_ran(whole))
+    parts = opened_ran(pack_ran([whole]))
     assert len(parts) > 1
     assert 1001 - 2 * len(parts) < sum(part.spent for part in parts) <= 1001
     assert all(part.longest == 900 for part in parts)
@@ -175,7 +175,7 @@ def test_an_uneven_share_of_the_time_is_rounded_down_and_none_is_counted_twice()
 
 def test_packing_leaves_the_outcomes_as_they_are() -> None:
     whole = ran(0, LARGE, 20_000, BIG, BIG)
-    pack_ran(whole)
+    pack_ran([whole])
     assert whole == ran(0, LARGE, 20_000, BIG, BIG)
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from mesh.wire.messages import Options, Submit
 from meshnode.core.held import FOREVER, Owner
-from meshnode.core.lane import LONGEST_MS, Lane
-from meshnode.core.request import Asked
+from meshnode.core.lane import Lane
+from meshnode.core.request import LONGEST_MS, Asked
 
 
 def lane(*, most: int = 100, most_bytes: int = 1000, ordered: bool = False) -> Lane:

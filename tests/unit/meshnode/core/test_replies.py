@@ -13,7 +13,7 @@ def expected(replies: Replies, tag: bytes | None = None) -> Asked:
 def test_nothing_is_owed_where_nothing_was_asked() -> None:
     replies = Replies()
     assert not replies
-    assert not replies.ready
+    assert not replies.lines
     assert replies.take() == b""
 
 
@@ -22,7 +22,7 @@ def test_answers_without_an_id_are_written_in_the_order_of_their_requests() -> N
     first, second, third = expected(replies), expected(replies), expected(replies)
     replies.answer(third, b"3\n")
     replies.answer(second, b"2\n")
-    assert not replies.ready
+    assert not replies.lines
     assert replies.in_order == 3
     replies.answer(first, b"1\n")
     assert replies.in_order == 0
@@ -61,7 +61,7 @@ def test_an_answer_with_an_id_is_owed_until_it_is_given() -> None:
     assert replies.in_order == 0
     replies.answer(asked, b"1\n")
     assert not replies
-    assert replies.ready
+    assert replies.lines
 
 
 def test_what_is_answered_at_once_has_its_place_in_the_order_too() -> None:
@@ -93,7 +93,7 @@ def test_where_nobody_listens_answers_are_dropped_but_no_longer_owed() -> None:
     first, second = expected(replies), expected(replies, b"2")
     replies.say(b"3", b"written already\n")
     replies.mute()
-    assert not replies.ready
+    assert not replies.lines
     replies.answer(first, b"1\n")
     replies.answer(second, b"2\n")
     assert replies.take() == b""

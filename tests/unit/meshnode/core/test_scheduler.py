@@ -55,6 +55,8 @@ HIGH, LOW = Options(priority=9), Options(priority=1)
 class Mesh:
     """The other nodes: `places` are free there for any task."""
 
+    there = True
+
     def __init__(self) -> None:
         self.places = 0
 
