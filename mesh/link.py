@@ -11,11 +11,13 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from mesh.errors import ProtocolError
+from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
 from mesh.wire.codec import Buffer, Oddities, client_messages, decode_node
 from mesh.wire.messages import ClientMessage, NodeMessage
 
 BURST = 64
 """Messages taken in one turn of the loop: more would keep the application waiting."""
+
 
 _WATCHED = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -107,7 +109,7 @@ class Link:
             for n, frame in enumerate(frames):
                 try:
                     # Copied: to send a large body without a copy, pyzmq starts a thread for the process's life.
-                    self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if n < last else 0))
+                    self._socket.send(frame, NOBLOCK_MORE if n < last else NOBLOCK)
                 except zmq.Again:  # the peer broke the protocol: its pipe is gone before its end is told
                     self._loop.call_soon(self._end, "the connection failed")
                     return
@@ -127,17 +129,16 @@ class Link:
             self._loop.call_soon(self._readable)
 
     def _more(self) -> bool:
-        return not self._closed and bool(int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN)
+        return not self._closed and readable(self._socket)
 
     def _drain(self, most: int) -> list[NodeMessage]:
         messages: list[NodeMessage] = []
         receive = self._socket.recv
         for _ in range(most):
-            try:
-                frames: list[Buffer] = [receive(zmq.NOBLOCK)]
-            except zmq.Again:
+            if not readable(self._socket):
                 break
-            while self._socket.get(zmq.RCVMORE):
+            frames: list[Buffer] = [receive(NOBLOCK)]
+            while more(self._socket):
                 frames.append(receive(copy=False).buffer)
             try:
                 messages.append(decode_node(frames, self.oddities))

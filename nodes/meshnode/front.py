@@ -13,6 +13,7 @@ from collections.abc import Callable
 import zmq
 
 from mesh.errors import ConfigError
+from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
 from mesh.wire.codec import HEADER_LIMIT, Buffer
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ OUTBOX_BYTES = 16 * 1024 * 1024
 """Bytes that wait for one client at most; one that reads nothing is let go beyond it."""
 
 _RETRY_S = 0.01
+
 
 Received = tuple[bytes, list[Buffer]]
 """A routing id and the frames of one message."""
@@ -104,12 +106,11 @@ class Front:
         size = 0
         receive = self._socket.recv
         while len(received) < BURST and size < BURST_BYTES:
-            try:
-                routing_id = receive(zmq.NOBLOCK)
-            except zmq.Again:
+            if not readable(self._socket):
                 break
+            routing_id = receive(NOBLOCK)
             frames: list[Buffer] = []
-            while self._socket.get(zmq.RCVMORE):
+            while more(self._socket):
                 if not frames:
                     frames.append(receive())
                 else:
@@ -123,7 +124,7 @@ class Front:
 
     def recheck(self) -> None:
         """Look for messages once more: sending may have used up the edge that announced one."""
-        if not self._socket.closed and int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+        if not self._socket.closed and readable(self._socket):
             self._loop.call_soon(self._readable)
 
     def send(self, routing_id: bytes, frames: list[Buffer]) -> None:
@@ -144,7 +145,7 @@ class Front:
     def _try(self, routing_id: bytes, frames: list[Buffer]) -> bool:
         """Send one message whole; False if it has to wait."""
         try:
-            self._socket.send(routing_id, zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(routing_id, NOBLOCK_MORE)
         except zmq.Again:
             return False
         except zmq.ZMQError as error:
@@ -155,7 +156,7 @@ class Front:
             return True
         last = len(frames) - 1
         for n, frame in enumerate(frames):
-            self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if n < last else 0), copy=n == 0)
+            self._socket.send(frame, NOBLOCK_MORE if n < last else NOBLOCK, copy=n == 0)
         return True
 
     def _send_waiting(self) -> None:

@@ -69,6 +69,9 @@ taken back."""
 NEWS_S = 0.05
 """Seconds after which an owner is told that a job is held or runs, if it has not ended by then."""
 
+NEWS_SLACK_S = 0.01
+"""Seconds by which such news may come early, together with earlier ones: each on its own would cost a turn."""
+
 LOOK = 32
 """Owners whose next job finds no worker that one turn looks at in each lane, so that a turn stays short."""
 
@@ -783,8 +786,9 @@ class Scheduler:
         while self._watched and self._watched[0][0] <= now:
             _, worker, mark = self._watched.popleft()
             self._look_at(worker, mark, now)
-        while self._news and self._news[0][0] <= now:
-            self._tell_news(self._news.popleft()[1])
+        if self._news and self._news[0][0] <= now:
+            while self._news and self._news[0][0] <= now + NEWS_SLACK_S:
+                self._tell_news(self._news.popleft()[1])
         while self._expiring and self._expiring[0][0] <= now:
             held = heapq.heappop(self._expiring)[2]
             held.alarmed = False

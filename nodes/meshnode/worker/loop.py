@@ -5,8 +5,10 @@ Sync jobs run in the main thread, outside the loop, so that they may use `asynci
 """
 
 import inspect
+import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 READY = b"\x90"
 """The first datagram of a worker that has set up: an empty array (of `Ran`)."""
+
+_BUSY_TIMEVAL = struct.pack("ll", 0, 100_000)
+"""For 100 ms a worker that waits still shows the task that it ran: to change the title costs as much as a small job."""
 
 FLUSH_NS = 500_000
 """Nanoseconds for which a worker keeps outcomes at most while it goes on with jobs that it has; it sends them at once
@@ -116,13 +121,18 @@ class WorkerLoop:
     # taking orders
 
     def _serve_blocking(self) -> None:
+        self._link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _BUSY_TIMEVAL)
+        arrived = select.poll()
+        arrived.register(self._link.fileno(), select.POLLIN)
         while True:
-            try:
-                orders = self._receive(socket.MSG_DONTWAIT)
-            except BlockingIOError:
+            if self._ran and not arrived.poll(0):
                 self._flush()
-                self._show("idle")
+            try:
                 orders = self._receive(0)
+            except BlockingIOError:
+                self._show("idle")
+                arrived.poll()
+                continue
             if orders is None:
                 self._flush()
                 return
