@@ -538,7 +538,7 @@ class Mesh(RuleBasedStateMachine):
         assert not scheduler._active
         assert not scheduler._expiring
         assert not scheduler._news
-        assert not scheduler._watched
+        assert not any(scheduler._watched.values())
         assert scheduler.next_wake() is None
         assert scheduler.held == scheduler._queued == 0
         assert scheduler.pool.free == SLOTS

@@ -1,6 +1,7 @@
 """The workers of a node: who is free, who has room, who gets the next job. Pure."""
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import islice
 
 from meshnode.core.held import COROUTINE, FOREVER, WHOLE, Held, TaskEntry
 from meshnode.core.runtime import BUDGET_S
@@ -38,6 +39,8 @@ class Pool:
     Idle workers are a stack: the one that went idle last is warm. Short jobs are packed onto as many
     workers as there are `cores`, and others are woken only while more than these soon get through is waiting
     (measured: 64 workers, tiny jobs, 3.5 times the throughput of the least loaded); slow ones take a worker each.
+    Where all are at work, a job of a task that runs for some milliseconds, and always for about as many, goes behind
+    the one that began first: it is read the moment that ends, and taken back if another worker is idle before.
     """
 
     def __init__(self, *, concurrency: int, cores: int) -> None:
@@ -45,6 +48,8 @@ class Pool:
         self.cores = cores
         self.workers: dict[int, Worker] = {}
         self._idle: list[Worker] = []
+        self._alone: dict[int, Worker] = {}
+        self._ahead: dict[int, Worker] = {}
         self._shared: list[Worker] = []
 
     @property
@@ -73,6 +78,8 @@ class Pool:
         for group in (self._idle, self._shared):
             if worker in group:
                 group.remove(worker)
+        self._alone.pop(key, None)
+        self._ahead.pop(key, None)
         return worker.outstanding.values()
 
     def pick(self, entry: TaskEntry, wanted: int, waiting: float = FOREVER) -> tuple[Worker, int] | None:
@@ -84,7 +91,8 @@ class Pool:
         if entry.kind == COROUTINE:
             return self._pick_coroutines(wanted)
         if not entry.runtime.short:
-            return (self._idle[-1], 1) if self._idle else None
+            worker = self._idle[-1] if self._idle else self._next_free(entry)
+            return None if worker is None else (worker, 1)
         packed = [worker for worker in self._shared if worker.packed and not worker.stuck]
         if len(packed) < self.cores and self._idle:
             share = -(-wanted // (self.cores - len(packed)))
@@ -95,6 +103,18 @@ class Pool:
         if self._idle and waiting > PACKED_S * self.cores:
             return self._idle[-1], min(self.room(self._idle[-1], entry), wanted)
         return None
+
+    def _next_free(self, entry: TaskEntry) -> Worker | None:
+        """Choose the worker that is expected to be free next, to have its next job there by then."""
+        if not entry.runtime.steady:
+            return None
+        return next((worker for worker in self._alone.values() if not worker.stuck), None)
+
+    def ahead(self, most: int) -> list[Worker]:
+        """Return workers with a job that waits behind another, those first where it has longest to wait."""
+        if not most or not self._ahead:
+            return []
+        return [worker for worker in islice(reversed(self._ahead.values()), most) if not worker.stuck]
 
     def room(self, worker: Worker, entry: TaskEntry) -> int:
         """How many more short jobs of a task a worker's socket may hold."""
@@ -133,6 +153,8 @@ class Pool:
             held.cost = cost
             outstanding[seq] = held
             seq += 1
+        if not worker.packed:
+            self._sort(worker)
         worker.last = seq - 1
         worker.load += cost * len(jobs)
         return first
@@ -153,7 +175,21 @@ class Pool:
             worker.coroutines = False
             self._shared.remove(worker)
             self._idle.append(worker)
+        if not worker.packed:
+            self._sort(worker)
         return ended
+
+    def _sort(self, worker: Worker) -> None:
+        """Note whether a worker runs one job that is sure to end soon, or has another behind it."""
+        key = worker.key
+        jobs = len(worker.outstanding)
+        self._alone.pop(key, None)
+        if jobs > 1 and not worker.coroutines:
+            self._ahead[key] = worker
+            return
+        self._ahead.pop(key, None)
+        if jobs and next(iter(worker.outstanding.values())).entry.runtime.steady:
+            self._alone[key] = worker
 
     def running(self, held: Held) -> bool:
         """Has the worker surely or probably taken this job up? Those behind the first have to wait."""

@@ -4,6 +4,12 @@ BUDGET_S = 300e-6
 """Seconds of expected work that may lie in one worker's socket (measured: with jobs enough for 300 µs a
 no-op reaches 0.97 of what any depth reaches, and 10 ms jobs behave as with one at a time)."""
 
+STEADY_S = 0.02
+"""Seconds that the jobs of a task may run whose next job waits at a worker for the one before it to end."""
+
+_STEADY = 2.0
+"""How much longer than the mean one in 200 of such jobs may run."""
+
 _UP = 2.0
 _DOWN = 0.9965
 """Factors for a job above and below the high estimate: they balance where one job in 200 is above it."""
@@ -43,6 +49,13 @@ class RunTime:
     def cost(self) -> float:
         """Seconds of a worker's budget that one job takes; all of it unless its task is known to be short."""
         return self.mean if self.short and self.mean is not None else BUDGET_S
+
+    @property
+    def steady(self) -> bool:
+        """Is it so sure when one of its jobs ends, and so soon, that the next may lie in its worker's socket?"""
+        if self.high is None or self.mean is None or self.short:
+            return False
+        return self.mean <= STEADY_S and self.high <= _STEADY * self.mean
 
     @property
     def short(self) -> bool:

@@ -72,6 +72,9 @@ NEWS_S = 0.05
 NEWS_SLACK_S = 0.01
 """Seconds by which such news may come early, together with earlier ones: each on its own would cost a turn."""
 
+SURE_S = 0.05
+"""The same for a job that waits behind one that was sure to end soon."""
+
 LOOK = 32
 """Owners whose next job finds no worker that one turn looks at in each lane, so that a turn stays short."""
 
@@ -153,7 +156,7 @@ class Scheduler:
         self._queued = 0
         self._queued_cost = 0.0
         self._queued_bridge = 0
-        self._watched: deque[tuple[float, Worker, Mark]] = deque()
+        self._watched: dict[float, deque[tuple[float, Worker, Mark]]] = {DRAG_S: deque(), SURE_S: deque()}
         self._news: deque[tuple[float, list[Held]]] = deque()
         self._sent_on: dict[str, int] = {}
         self._expiring: list[tuple[float, int, Held]] = []
@@ -181,8 +184,8 @@ class Scheduler:
             self._assign(now)
             while self._queued_bridge and self._forward():
                 self._assign(now)
-        if self._ringed and not self._queued:
-            self._clear_rings()
+        if not self._queued:
+            self._nothing_waits()
         if self._handed_in:
             self._tell_who_waits()
         if self._talk:
@@ -199,8 +202,9 @@ class Scheduler:
     def next_wake(self) -> float | None:
         """When to call `handle` with a Tick, if nothing else happens before; None for never."""
         wake = self._full_at
-        if self._watched:
-            wake = min(wake, self._watched[0][0])
+        for watched in self._watched.values():
+            if watched:
+                wake = min(wake, watched[0][0])
         if self._news:
             wake = min(wake, self._news[0][0])
         if self._expiring:
@@ -538,13 +542,16 @@ class Scheduler:
                 if queue:
                     self._ring(owner, lane, queue)
 
-    def _clear_rings(self) -> None:
-        """Nothing waits: owners whose jobs were given, cancelled or dropped stand aside."""
-        for ring in self._rings.values():
-            for owner in ring:
-                owner.ringed = 0
-            ring.clear()
-        self._ringed = False
+    def _nothing_waits(self) -> None:
+        """Owners whose jobs were given, cancelled or dropped stand aside; idle workers get what waits behind others."""
+        if self._ringed:
+            for ring in self._rings.values():
+                for owner in ring:
+                    owner.ringed = 0
+                ring.clear()
+            self._ringed = False
+        for worker in self.pool.ahead(self.pool.free):
+            self._recall(worker)
 
     def _unqueue(self, owner: Owner, count: int, cost: float) -> None:
         """Count jobs out of the backlog; an entry left in a queue is passed over when its turn comes."""
@@ -783,9 +790,10 @@ class Scheduler:
     # time
 
     def _act_on_time(self, now: float) -> None:
-        while self._watched and self._watched[0][0] <= now:
-            _, worker, mark = self._watched.popleft()
-            self._look_at(worker, mark, now)
+        for watched in self._watched.values():
+            while watched and watched[0][0] <= now:
+                _, worker, mark = watched.popleft()
+                self._look_at(worker, mark, now)
         if self._news and self._news[0][0] <= now:
             while self._news and self._news[0][0] <= now + NEWS_SLACK_S:
                 self._tell_news(self._news.popleft()[1])
@@ -805,7 +813,8 @@ class Scheduler:
 
     def _watch(self, worker: Worker, now: float) -> None:
         worker.watched = True
-        self._watched.append((now + DRAG_S, worker, self._mark(worker)))
+        patience = DRAG_S if worker.packed else SURE_S
+        self._watched[patience].append((now + patience, worker, self._mark(worker)))
 
     def _mark(self, worker: Worker) -> Mark:
         return next(iter(worker.outstanding), 0), self._taken_up(worker.key)
