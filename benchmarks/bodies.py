@@ -1,8 +1,14 @@
-"""Jobs with heavy arguments, and heavy results, in bytes per second, against C `zmq.proxy` with `copy=False`."""
+"""Jobs with heavy arguments, and heavy results, in bytes per second, against C `zmq.proxy` with `copy=False`.
+
+The client of the reference reaches its proxy over TCP, as a client of the mesh reaches a node; what it does over a Unix
+socket stands beside it.
+"""
 
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 
 from rich.console import Console
 
@@ -49,13 +55,17 @@ def measure(size: Size, console: Console) -> list[Figure]:
     """Measure bodies of three sizes, as arguments, and as arguments and results."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Proxy(folder, WORKERS, proxy.BODIES) as reference,
+        Proxy(folder, WORKERS, proxy.BODIES, tcp=True) as reference,
+        Proxy(folder, WORKERS, proxy.BODIES) as inside,
         MeshNode(WORKERS) as node,
     ):
-        return [_figure(key, task, size, console, node=node, reference=reference) for task in TASKS for key in SIZES]
+        proxies = (reference, inside)
+        return [_figure(key, task, size, console, node=node, proxies=proxies) for task in TASKS for key in SIZES]
 
 
-def _figure(key: str, task: str, size: Size, console: Console, *, node: MeshNode, reference: Proxy) -> Figure:
+def _figure(
+    key: str, task: str, size: Size, console: Console, *, node: MeshNode, proxies: tuple[Proxy, Proxy]
+) -> Figure:
     length, words = SIZES[key]
     jobs = size.of(min(MOST_JOBS, TOTAL_BYTES // length), least=64)
     in_flight = min(proxy.WINDOW, FLYING_BYTES // length)
@@ -63,10 +73,16 @@ def _figure(key: str, task: str, size: Size, console: Console, *, node: MeshNode
     def ours() -> float:
         return in_child(body_rate, node.seed, length, jobs, in_flight, task) / 1e6
 
-    def theirs() -> float:
+    def theirs(reference: Proxy) -> float:
         return reference.bodies(length, jobs, in_flight, task) / 1e6
 
     returned = "and returned" if task == "give_back" else "as argument"
     with console.status(f"{size.rounds} × {jobs:,} bodies of {words}, {returned}"):
-        mine, limit = alternate(size.rounds, {"mesh, map": ours, f"{proxy.NAME}, copy=False": theirs})
-    return Figure(f"bodies.{key}{TASKS[task]}", f"bodies of {words}, {returned}", "MB/s", mine, reference=limit)
+        contestants: dict[str, Callable[[], float]] = {
+            "mesh, map": ours,
+            f"{proxy.NAME}, copy=False": partial(theirs, proxies[0]),
+            f"{proxy.NAME}, copy=False, Unix socket": partial(theirs, proxies[1]),
+        }
+        mine, limit, inside = alternate(size.rounds, contestants)
+    name = f"bodies.{key}{TASKS[task]}"
+    return Figure(name, f"bodies of {words}, {returned}", "MB/s", mine, reference=limit, others=[inside])

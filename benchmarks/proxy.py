@@ -7,6 +7,7 @@ any protocol has to, and do nothing else.
 
 import itertools
 import os
+import socket as sockets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -96,17 +97,17 @@ def _result(arguments: bytes) -> bytes:
 
 
 def _serve_bodies(socket: Socket) -> None:
-    """Take bodies in frames of their own, and return those of the task that gives back. No end copies a body."""
+    """Take bodies in frames of their own, which no socket copies, open them, and return those of one task."""
     _say_up(socket)
     packb, unpackb = msgpack.Packer().pack, msgpack.unpackb
     while True:
         identity = socket.recv()
         job_id, task = unpackb(socket.recv())
-        body = socket.recv(copy=False)
+        ((body,),) = unpackb(socket.recv(copy=False).buffer)
         socket.send(identity, zmq.SNDMORE)
         if task == "give_back":
             socket.send(packb([job_id]), zmq.SNDMORE)
-            socket.send(body.buffer, copy=False)
+            socket.send(packb(body), copy=False)
         else:
             socket.send(packb([job_id, b"\xc0"]))
 
@@ -180,11 +181,11 @@ def drive_bodies(front: str, size: int, jobs: int, window: int, task: str) -> fl
         while received < jobs:
             while sent < jobs and sent - received < window:
                 socket.send(packb([sent.to_bytes(16, "big"), task]), zmq.SNDMORE)
-                socket.send(body, copy=False)
+                socket.send(packb([[body]]), copy=False)
                 sent += 1
             unpackb(socket.recv())
             if task == "give_back":
-                socket.recv(copy=False)
+                unpackb(socket.recv(copy=False).buffer)
             received += 1
         return time.perf_counter() - began
 
@@ -214,16 +215,26 @@ class Kind:
 _JOB = [b"0", "noop", msgpack.packb([[]])]
 SINGLE = Kind("single", _serve_jobs, [msgpack.packb(_JOB)])
 BATCHED = Kind("batched", _serve_batches, [msgpack.packb([_JOB])], BATCH)
-BODIES = Kind("bodies", _serve_bodies, [msgpack.packb([b"0", "swallow"]), b""])
+BODIES = Kind("bodies", _serve_bodies, [msgpack.packb([b"0", "swallow"]), msgpack.packb([[b""]])])
+
+
+def free_port() -> int:
+    """Find a port of this host that nobody listens at."""
+    with sockets.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 class Proxy:
-    """The proxy and its workers, in processes of their own, for as long as the block runs."""
+    """The proxy and its workers, in processes of their own, for as long as the block runs.
 
-    def __init__(self, folder: str, workers: int, kind: Kind) -> None:
+    `tcp`: the client reaches it as it reaches a node of the mesh, and not by the faster way within one host.
+    """
+
+    def __init__(self, folder: str, workers: int, kind: Kind, *, tcp: bool = False) -> None:
         self._workers = workers
         self._kind = kind
-        self.front = f"ipc://{folder}/{kind.name}-{workers}-front"
+        self.front = f"tcp://127.0.0.1:{free_port()}" if tcp else f"ipc://{folder}/{kind.name}-{workers}-front"
         self._back = f"ipc://{folder}/{kind.name}-{workers}-back"
 
     def __enter__(self) -> Self:

@@ -27,6 +27,7 @@ from meshnode.core.events import Ended, Event, TakenBack, WorkerLost, WorkerRead
 from meshnode.core.orders import Orders
 from meshnode.core.respawn import Respawn
 from meshnode.worker.link import (
+    BUFFER,
     Packet,
     Receiver,
     attach,
@@ -62,6 +63,8 @@ class Link:
         self.slot = slot
         self.born = born
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.ours, self.theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self.outbox: deque[Packet] = deque()
         self.blocked = False
         self.pid = 0

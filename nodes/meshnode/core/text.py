@@ -214,7 +214,7 @@ def error(kind: type[MeshError], message: str, *, started: bool | None = None) -
 def success(tag: bytes | None, result: bytes) -> bytes:
     """Write the line that answers a request whose job returned `result`, which is ASCII JSON."""
     if tag is None:
-        return result + b"\n"
+        return b"%b\n" % result
     return b'{"id":%b,"ok":true,"result":%b}\n' % (tag, result)
 
 

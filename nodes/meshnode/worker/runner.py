@@ -58,8 +58,12 @@ class Runner:
 
 
 def arguments(task: Task[..., Any], job: Submit) -> tuple[Sequence[Any], dict[str, Any]]:
-    """Decode a job's arguments and check them against the task's parameters. Raises BadArguments."""
-    args, kwargs = _json_arguments(task, job.body) if job.form == FORM_JSON else unpack_arguments(job.body)
+    """Decode a job's arguments and check them against the task's parameters. Raises BadArguments.
+
+    The body is let go of: it may be a mapping of many megabytes, and the job may run for long.
+    """
+    body, job.body = job.body, b""
+    args, kwargs = _json_arguments(task, body) if job.form == FORM_JSON else unpack_arguments(body)
     wrong = task.signature.misfit(len(args), kwargs)
     if wrong:
         raise BadArguments(f"{task.name} {wrong}")
