@@ -235,7 +235,7 @@ class Proxy:
         self._workers = workers
         self._kind = kind
         self.front = f"tcp://127.0.0.1:{free_port()}" if tcp else f"ipc://{folder}/{kind.name}-{workers}-front"
-        self._back = f"ipc://{folder}/{kind.name}-{workers}-back"
+        self._back = f"ipc://{folder}/{kind.name}-{workers}-{'tcp' if tcp else 'ipc'}-back"
 
     def __enter__(self) -> Self:
         self._proxy = Child(_proxy, self.front, self._back, self._workers, self._kind.serve)

@@ -108,7 +108,8 @@ class Link:
             last = len(frames) - 1
             for n, frame in enumerate(frames):
                 try:
-                    self._socket.send(frame, NOBLOCK_MORE if n < last else NOBLOCK, copy=n == 0)
+                    # Copied: to send a large body without a copy, pyzmq starts a thread for the process's life.
+                    self._socket.send(frame, NOBLOCK_MORE if n < last else NOBLOCK)
                 except zmq.Again:  # the peer broke the protocol: its pipe is gone before its end is told
                     self._loop.call_soon(self._end, "the connection failed")
                     return

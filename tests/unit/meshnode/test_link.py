@@ -1,5 +1,6 @@
 """Orders and outcomes in datagrams: what lies together, what is split, and that nothing gets lost on the way."""
 
+import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import pytest
 from mesh.wire.messages import Failed, Options, Result, Submit
 from meshnode.core.orders import End, Orders, Ran
 from meshnode.worker.link import (
+    BUFFER,
     DATAGRAM,
     LARGE,
     Packet,
@@ -28,6 +30,12 @@ from meshnode.worker.link import (
 
 BIG = LARGE - 1
 """The size of the largest body that is no large one."""
+
+HALF = DATAGRAM * 2 // 5
+"""A size of which two bodies fit into a datagram, and three do not."""
+
+FEW = DATAGRAM // 400
+"""A size of which some hundreds fit into a datagram."""
 
 
 def job(number: int, size: int = 0) -> Submit:
@@ -61,9 +69,9 @@ def opened_ran(packets: Sequence[Packet]) -> list[Ran]:
     """What a node reads."""
     read = []
     for datagram, large in packets:
-        (one,) = decode_ran(datagram)
-        attach(one.ends, None if large is None else memory_file(large))
-        read.append(one)
+        together = decode_ran(datagram)
+        attach(together[0].ends, None if large is None else memory_file(large))
+        read += together
     return read
 
 
@@ -86,9 +94,9 @@ MIXES = [
     [LARGE, 0, 0],
     [0, 0, LARGE],
     [BIG, BIG, BIG],
-    [20_000] * 9,
-    [1000] * 500,
-    [LARGE, *[20_000] * 5, LARGE, BIG, LARGE, 0, BIG],
+    [HALF] * 9,
+    [10 * FEW] * 100,
+    [LARGE, *[HALF] * 5, LARGE, BIG, LARGE, 0, BIG],
 ]
 """Sizes of bodies that are packed together."""
 
@@ -114,17 +122,41 @@ def test_no_datagram_is_longer_than_it_may_be(sizes: list[int]) -> None:
 
 
 def test_what_fits_lies_in_one_datagram() -> None:
-    sizes = [100] * 400
+    sizes = [FEW // 2] * 400
     assert len(pack_orders(1, jobs(*sizes))) == len(pack_ran([ran(*sizes)])) == 1
 
 
 def test_what_is_a_byte_too_long_lies_in_two() -> None:
-    spare = DATAGRAM - len(pack_orders(1, jobs(30_000, 30_000))[0][0])
-    assert len(pack_orders(1, jobs(30_000, 30_000 + spare))) == 1
-    assert [len(orders.jobs) for orders in opened_orders(pack_orders(1, jobs(30_000, 30_001 + spare)))] == [1, 1]
-    spare = DATAGRAM - len(pack_ran([ran(30_000, 30_000)])[0][0])
-    assert len(pack_ran([ran(30_000, 30_000 + spare)])) == 1
-    assert [len(one.ends) for one in opened_ran(pack_ran([ran(30_000, 30_001 + spare)]))] == [1, 1]
+    rest = DATAGRAM - HALF - 200  # not far below what fits, so that its length is written in as many bytes
+    rest += DATAGRAM - len(pack_orders(1, jobs(HALF, rest))[0][0])
+    assert HALF < rest < LARGE
+    assert [len(datagram) for datagram, _ in pack_orders(1, jobs(HALF, rest))] == [DATAGRAM]
+    assert [len(orders.jobs) for orders in opened_orders(pack_orders(1, jobs(HALF, rest + 1)))] == [1, 1]
+    rest = DATAGRAM - HALF - 200
+    rest += DATAGRAM - len(pack_ran([ran(HALF, rest)])[0][0])
+    assert HALF < rest < LARGE
+    assert [len(datagram) for datagram, _ in pack_ran([ran(HALF, rest)])] == [DATAGRAM]
+    assert [len(one.ends) for one in opened_ran(pack_ran([ran(HALF, rest + 1)]))] == [1, 1]
+
+
+def test_several_sets_of_outcomes_lie_in_one_datagram_if_they_fit() -> None:
+    sets = [ran(0, FEW, first=1), ran(FEW, first=3), ran(0, first=9)]
+    ((datagram, large),) = pack_ran(sets)
+    assert large is None
+    assert decode_ran(datagram) == sets
+
+
+@pytest.mark.parametrize("sizes", MIXES)
+def test_several_sets_of_outcomes_keep_their_numbers_and_their_order_however_they_are_split(sizes: list[int]) -> None:
+    sets = [ran(*sizes, first=1), ran(0, first=len(sizes) + 1), ran(*sizes, first=len(sizes) + 2)]
+    packets = pack_ran(sets)
+    assert all(0 < len(datagram) <= DATAGRAM for datagram, _ in packets)
+    assert numbered_ends(opened_ran(packets)) == numbered_ends(sets)
+
+
+def test_no_outcomes_are_the_datagram_that_says_nothing_but_ready() -> None:
+    ((datagram, large),) = pack_ran([])
+    assert (decode_ran(datagram), large) == ([], None)
 
 
 def test_a_large_body_travels_alone_in_a_memory_file_and_its_place_is_left_empty() -> None:
@@ -166,7 +198,7 @@ def test_the_time_that_jobs_took_is_shared_out_between_the_datagrams(sizes: list
 
 
 def test_an_uneven_share_of_the_time_is_rounded_down_and_none_is_counted_twice() -> None:
-    whole = Ran(1, 1001, 900, ran(*[20_000] * 7).ends)
+    whole = Ran(1, 1001, 900, ran(*[HALF] * 7).ends)
     parts = opened_ran(pack_ran([whole]))
     assert len(parts) > 1
     assert 1001 - 2 * len(parts) < sum(part.spent for part in parts) <= 1001
@@ -174,9 +206,9 @@ def test_an_uneven_share_of_the_time_is_rounded_down_and_none_is_counted_twice()
 
 
 def test_packing_leaves_the_outcomes_as_they_are() -> None:
-    whole = ran(0, LARGE, 20_000, BIG, BIG)
+    whole = ran(0, LARGE, HALF, BIG, BIG)
     pack_ran([whole])
-    assert whole == ran(0, LARGE, 20_000, BIG, BIG)
+    assert whole == ran(0, LARGE, HALF, BIG, BIG)
 
 
 def test_orders_without_jobs_are_one_datagram() -> None:
@@ -197,7 +229,7 @@ def descriptors() -> list[str]:
     return sorted(os.listdir("/proc/self/fd"))
 
 
-def test_packets_come_through_a_socket_whole_and_leave_no_descriptor_open(
+def test_packets_come_through_a_socket_whole_and_leave_no_descriptor_open_once_their_bodies_are_let_go(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     ours, theirs = pair
@@ -211,6 +243,8 @@ def test_packets_come_through_a_socket_whole_and_leave_no_descriptor_open(
         attach(orders.jobs, descriptor)
         read.append(orders)
     assert numbered(read) == list(enumerate(jobs(0, BIG, LARGE, 3, 10 * LARGE), 1))
+    del orders
+    read.clear()
     assert descriptors() == before
 
 
@@ -243,13 +277,73 @@ def test_the_end_of_a_stream_is_an_empty_datagram_without_a_body(pair: tuple[soc
     assert (bytes(datagram), descriptor) == (b"", None)
 
 
+def test_the_largest_datagram_fits_into_the_socket_and_the_receiver(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = pair
+    for end in pair:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    for _ in range(2):
+        send(ours, (bytes(DATAGRAM), None), socket.MSG_DONTWAIT)
+    receiver = Receiver()
+    assert [len(receiver.receive(theirs)[0]) for _ in range(2)] == [DATAGRAM] * 2
+
+
 def test_a_body_comes_back_from_its_memory_file_as_it_was() -> None:
     body = bytes(range(256)) * 5000
+    before = descriptors()
     assert read_memory_file(memory_file(body)) == body
     assert read_memory_file(memory_file(b"")) == b""
+    assert descriptors() == before
+
+
+def test_a_sealed_memory_file_is_mapped_and_held_open_until_the_last_view_of_it_is_gone() -> None:
+    body = bytes(range(256)) * 5000
+    before = descriptors()
+    mapped = read_memory_file(memory_file(body))
+    assert isinstance(mapped, memoryview)
+    assert mapped.readonly
+    part = mapped[1000:2000]
+    del mapped
+    assert part == body[1000:2000]
+    assert len(descriptors()) == len(before) + 1
+    del part
+    assert descriptors() == before
+
+
+def test_a_memory_file_without_seals_is_read_and_not_mapped_since_it_could_change_under_its_reader() -> None:
+    before = descriptors()
+    for seals in (0, fcntl.F_SEAL_GROW, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW, fcntl.F_SEAL_WRITE):
+        descriptor = os.memfd_create("meshnode-body", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.write(descriptor, b"as it was")
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+        other = os.dup(descriptor)
+        body = read_memory_file(descriptor)
+        assert type(body) is bytes
+        if not seals & fcntl.F_SEAL_WRITE:
+            os.pwrite(other, b"otherwise", 0)
+        assert body == b"as it was"
+        os.close(other)
+    assert descriptors() == before
+
+
+def test_a_sealed_memory_file_can_be_neither_written_nor_shrunk_nor_made_longer() -> None:
+    descriptor = memory_file(b"for good")
+    try:
+        for change in (
+            lambda: os.pwrite(descriptor, b"!", 0),
+            lambda: os.pwrite(descriptor, b"!", 8),
+            lambda: os.truncate(descriptor, 3),
+            lambda: os.truncate(descriptor, 300),
+        ):
+            with pytest.raises(PermissionError):
+                change()
+        assert os.pread(descriptor, 100, 0) == b"for good"
+    finally:
+        os.close(descriptor)
 
 
 def test_numbers_of_consecutive_datagrams_join_up() -> None:
-    parts = opened_orders(pack_orders(1, jobs(*[20_000] * 40)))
+    parts = opened_orders(pack_orders(1, jobs(*[HALF] * 40)))
     assert len(parts) > 10
     assert all(one.first + len(one.jobs) == next_one.first for one, next_one in pairwise(parts))

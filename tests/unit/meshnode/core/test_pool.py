@@ -4,7 +4,8 @@ import pytest
 
 from mesh.wire.messages import Submit, TaskSpec
 from meshnode.core.held import COROUTINE, FOREVER, Held, Owner, TaskEntry
-from meshnode.core.pool import MOST, Pool, Worker
+from meshnode.core.pool import MOST, PACKED_S, Pool, Worker
+from meshnode.core.runtime import STEADY_S
 
 SHORT_S = 58e-6  # five of them are a worker's budget
 OWNER = Owner(1)
@@ -14,6 +15,13 @@ SLOW = TaskEntry(TaskSpec("slow"))
 def short(seconds: float = SHORT_S) -> TaskEntry:
     entry = TaskEntry(TaskSpec("short"))
     entry.runtime.observe(1, seconds, seconds)
+    return entry
+
+
+def steady(seconds: float = STEADY_S / 4, name: str = "steady") -> TaskEntry:
+    entry = TaskEntry(TaskSpec(name))
+    entry.runtime.observe(1, seconds, seconds)
+    assert entry.runtime.steady
     return entry
 
 
@@ -267,6 +275,191 @@ def test_a_job_that_waits_or_whose_worker_is_gone_does_not_run() -> None:
     _, jobs = give(made, SLOW)
     made.remove(1)
     assert not made.running(jobs[0])
+
+
+# one behind another
+
+
+def test_where_all_are_at_work_a_steady_job_goes_behind_the_one_that_began_first() -> None:
+    made = pool(3)
+    entry = steady()
+    began = [give(made, entry)[0] for _ in range(3)]
+    assert made.free == 0
+    assert [give(made, entry)[0] for _ in range(3)] == began
+    assert [len(made.workers[key].outstanding) for key in began] == [2, 2, 2]
+
+
+def test_of_many_steady_jobs_only_one_goes_behind_another() -> None:
+    made = pool(2)
+    entry = steady()
+    assert share_out(made, entry, 100) == {1: 2, 2: 2}
+    assert made.pick(entry, 1) is None
+
+
+def test_an_idle_worker_is_taken_before_a_job_goes_behind_another() -> None:
+    made = pool(2)
+    first, jobs = give(made, steady())
+    second, _ = give(made, steady())
+    assert first != second
+    made.end(made.workers[first], [jobs[0].seq])
+    assert give(made, steady())[0] == first
+
+
+def test_a_job_whose_length_is_unknown_or_that_runs_for_long_goes_behind_none() -> None:
+    made = pool(1)
+    entry = steady()
+    give(made, entry)
+    long = TaskEntry(TaskSpec("long"))
+    long.runtime.observe(1, 2 * STEADY_S, 2 * STEADY_S)
+    assert made.pick(SLOW, 1) is None
+    assert made.pick(long, 1) is None
+    assert made.pick(entry, 1) is not None
+
+
+@pytest.mark.parametrize("seconds", [None, 2 * STEADY_S])
+def test_no_job_goes_behind_one_of_which_is_not_known_that_it_ends_soon(seconds: float | None) -> None:
+    made = pool(1)
+    first = TaskEntry(TaskSpec("first"))
+    if seconds is not None:
+        first.runtime.observe(1, seconds, seconds)
+    give(made, first)
+    assert made.pick(steady(), 1) is None
+
+
+def test_a_steady_job_of_one_task_goes_behind_one_of_another() -> None:
+    made = pool(1)
+    give(made, steady(name="one"))
+    assert give(made, steady(name="other"))[0] == 1
+
+
+def test_the_worker_whose_next_job_has_begun_is_behind_those_that_began_before() -> None:
+    made = pool(2)
+    entry = steady()
+    (first, one), (second, _) = give(made, entry), give(made, entry)
+    assert give(made, entry)[0] == first
+    made.end(made.workers[first], [one[0].seq])  # and its second begins now
+    assert [give(made, entry)[0], give(made, entry)[0]] == [second, first]
+
+
+def test_no_job_goes_behind_one_that_drags_on() -> None:
+    made = pool(2)
+    entry = steady()
+    first, second = give(made, entry)[0], give(made, entry)[0]
+    made.workers[first].stuck = True
+    assert give(made, entry)[0] == second
+    assert made.pick(entry, 1) is None
+    made.workers[first].stuck = False
+    assert give(made, entry)[0] == first
+
+
+def test_no_steady_job_goes_behind_short_ones() -> None:
+    made = pool(1)
+    give(made, short())
+    assert made.pick(steady(), 1) is None
+
+
+def test_no_short_job_goes_behind_a_steady_one() -> None:
+    made = pool(1)
+    give(made, steady())
+    assert made.pick(short(), 1) is None
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_no_steady_job_goes_behind_coroutines_however_steady_they_are(*, known: bool) -> None:
+    made = pool(1, concurrency=3)
+    entry = coroutine()
+    if known:
+        entry.runtime.observe(1, STEADY_S / 4, STEADY_S / 4)
+    give(made, entry)
+    assert made.pick(steady(), 1) is None
+
+
+def test_workers_with_a_job_behind_another_are_named_the_latest_first_and_no_more_than_asked_for() -> None:
+    made = pool(3)
+    entry = steady()
+    began = [give(made, entry)[0] for _ in range(3)]
+    assert made.ahead(3) == []
+    for _ in range(3):
+        give(made, entry)
+    assert [worker.key for worker in made.ahead(2)] == [began[2], began[1]]
+    assert [worker.key for worker in made.ahead(9)] == began[::-1]
+    assert made.ahead(0) == []
+
+
+def test_a_worker_that_was_asked_already_is_not_named_again() -> None:
+    made = pool(1)
+    give(made, steady())
+    give(made, steady())
+    made.workers[1].stuck = True
+    assert made.ahead(1) == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_worker_with_one_job_left_is_not_named(which: int) -> None:
+    made = pool(1)
+    entry = steady()
+    jobs = [give(made, entry)[1][0] for _ in range(2)]
+    made.end(made.workers[1], [jobs[which].seq])
+    assert made.ahead(1) == []
+    assert give(made, entry)[0] == 1, "there is room for one again"
+
+
+def test_short_jobs_and_coroutines_that_lie_together_are_not_named() -> None:
+    made = pool(2, concurrency=3)
+    give(made, short(), 3)
+    give(made, coroutine(), 5)
+    assert made.ahead(2) == []
+
+
+def test_a_worker_that_is_gone_is_no_longer_named_and_gets_no_job_behind_its_last() -> None:
+    made = pool(2)
+    entry = steady()
+    began = [give(made, entry)[0] for _ in range(2)]
+    waiting = give(made, entry)[1]
+    assert list(made.remove(began[0]))[1:] == waiting
+    assert made.ahead(2) == []
+    made.remove(began[1])
+    assert made.pick(entry, 1) is None
+
+
+# how many are woken
+
+
+def packed(cores: int = 2) -> tuple[Pool, TaskEntry]:
+    """More workers than cores, those that short jobs are packed onto full of them."""
+    made = pool(cores + 2, cores=cores)
+    entry = short()
+    for _ in range(cores):
+        key, _ = give(made, entry, 5 * cores)
+        assert made.room(made.workers[key], entry) == 0
+    return made, entry
+
+
+def test_while_little_waits_short_jobs_wake_no_more_workers_than_there_are_cores() -> None:
+    made, entry = packed(cores=2)
+    assert made.pick(entry, 5, waiting=2 * PACKED_S) is None
+    assert made.free == 2
+
+
+def test_when_much_waits_short_jobs_wake_another_worker() -> None:
+    made, entry = packed(cores=2)
+    choice = made.pick(entry, 100, waiting=2 * PACKED_S + 1e-6)
+    assert choice is not None
+    worker, room = choice
+    assert not worker.outstanding
+    assert room == 5
+
+
+def test_slow_jobs_wake_workers_however_little_waits() -> None:
+    made, _ = packed(cores=2)
+    assert made.pick(SLOW, 1, waiting=0.0) is not None
+
+
+def test_a_worker_that_drags_on_does_not_count_among_those_that_short_jobs_are_packed_onto() -> None:
+    made, entry = packed(cores=2)
+    made.workers[next(key for key, worker in made.workers.items() if worker.packed)].stuck = True
+    assert give(made, entry)[0] in made.workers
+    assert made.free == 1
 
 
 def test_a_new_worker_has_done_nothing_yet() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshnode.core.runtime import BUDGET_S, RunTime
+from meshnode.core.runtime import BUDGET_S, STEADY_S, RunTime
 
 SHORT_S = 40e-6
 SLOW_S = 0.01
@@ -106,3 +106,36 @@ def test_jobs_that_took_no_time_at_all_cost_something_still() -> None:
         assert 0 < runtime.cost < 10e-6
     assert runtime.high is not None
     assert runtime.high > 0
+
+
+# steady
+
+
+@pytest.mark.parametrize(("seconds", "steady"), [(STEADY_S / 4, True), (STEADY_S, True), (STEADY_S + 1e-6, False)])
+def test_a_task_is_steady_if_its_jobs_end_soon(seconds: float, *, steady: bool) -> None:
+    assert known(seconds).steady is steady
+
+
+def test_a_task_of_which_nothing_is_known_and_one_whose_jobs_are_short_are_not_steady() -> None:
+    assert not RunTime().steady
+    assert not known(SHORT_S).steady
+    assert not known(BUDGET_S / 2).steady
+    assert known(BUDGET_S / 2 + 1e-6).steady
+
+
+@pytest.mark.parametrize(("longest", "steady"), [(0.01, True), (0.010001, False)])
+def test_a_steady_tasks_longest_jobs_run_for_at_most_twice_as_long_as_the_mean(longest: float, *, steady: bool) -> None:
+    runtime = RunTime()
+    runtime.observe(10, 10 * 0.005, longest)
+    assert runtime.steady is steady
+
+
+def test_one_long_job_in_a_while_leaves_a_task_steady_and_several_soon_after_each_other_do_not() -> None:
+    runtime = known(0.005)
+    once(runtime, 0.009)
+    assert runtime.steady
+    once(runtime, 0.05)
+    assert not runtime.steady
+    for _ in range(400):
+        once(runtime, 0.005)
+    assert runtime.steady
