@@ -63,6 +63,8 @@ def pack_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
     """
     try:
         if not kwargs:
+            if len(args) == 1 and type(args[0]) is bytes and _HEAVY <= len(args[0]) < _MOST_BYTES:
+                return b"".join((b"\x91\x91", _bin_head(args[0]), args[0]))
             return pack([list(args)]) if args else _NO_ARGUMENTS
         return pack([list(args), dict(kwargs)])
     except Exception as error:  # noqa: BLE001  # a value's own class may run here and raise anything
@@ -101,12 +103,22 @@ def pack_result(value: Any) -> bytes:
     """Encode what a task returned. Raises ResultNotSerializable naming its type."""
     if value is None:
         return NIL
+    if type(value) is bytes and _HEAVY <= len(value) < _MOST_BYTES:
+        return _bin_head(value) + value
     try:
         return pack(value)
     except Exception as error:  # noqa: BLE001  # a value's own class may run here and raise anything
         raise ResultNotSerializable(
             f"the task ran, but its result cannot be sent: {_why(error)}. Return plain values"
         ) from None
+
+
+_HEAVY, _MOST_BYTES = 64 * 1024, 2**32
+"""Lengths of byte strings alone that are copied once instead of through a packer's buffer: it takes half the time."""
+
+
+def _bin_head(value: bytes) -> bytes:
+    return b"\xc6" + len(value).to_bytes(4, "big")
 
 
 NIL = b"\xc0"

@@ -130,7 +130,7 @@ def test_a_steady_tasks_longest_jobs_run_for_at_most_twice_as_long_as_the_mean(l
     assert runtime.steady is steady
 
 
-def test_one_long_job_in_a_while_leaves_a_task_steady_and_several_soon_after_each_other_do_not() -> None:
+def test_a_much_longer_job_makes_a_task_unsteady_until_many_have_been_as_long_as_ever() -> None:
     runtime = known(0.005)
     once(runtime, 0.009)
     assert runtime.steady

@@ -43,12 +43,15 @@ from meshnode.core.events import (
 )
 from meshnode.core.held import Held, Owner
 from meshnode.core.orders import Ran
+from meshnode.core.pool import PACKED_S
 from meshnode.core.runtime import RunTime
-from meshnode.core.scheduler import DRAG_S, NEWS_IDS, NEWS_S, Scheduler
+from meshnode.core.scheduler import DRAG_S, NEWS_IDS, NEWS_S, SURE_S, Scheduler
 
-TASKS = [TaskSpec("slow"), TaskSpec("short"), TaskSpec("fetch", is_async=True)]
+TASKS = [TaskSpec("slow"), TaskSpec("short"), TaskSpec("steady"), TaskSpec("fetch", is_async=True)]
 FAR = TaskSpec("far")
 SHORT_S = 40e-6
+STEADY_JOB_S = 0.005
+MICROS = {"short": 40, "steady": 5000}
 HIGH, LOW = Options(priority=9), Options(priority=1)
 
 
@@ -68,14 +71,25 @@ class Mesh:
 
 
 class Desk:
-    """A scheduler whose `short` jobs are known to be short, and what came of what it was told."""
+    """A scheduler whose `short` and `steady` jobs are known to be so, and what came of what it was told.
+
+    `taken_up`: the last order that a worker has taken up, as far as it has told.
+    """
 
     def __init__(self, workers: int = 1, *, cores: int = 1, concurrency: int = 1, backlog: int = 1000) -> None:
         self.mesh = Mesh()
+        self.taken_up: dict[int, int] = {}
         self.scheduler = Scheduler(
-            TASKS, slots=max(1, workers), concurrency=concurrency, cores=cores, backlog=backlog, elsewhere=self.mesh
+            TASKS,
+            slots=max(1, workers),
+            concurrency=concurrency,
+            cores=cores,
+            backlog=backlog,
+            elsewhere=self.mesh,
+            taken_up=lambda worker: self.taken_up.get(worker, 0),
         )
         self.scheduler.tasks["short"].runtime.observe(1, SHORT_S, SHORT_S)
+        self.scheduler.tasks["steady"].runtime.observe(1, STEADY_JOB_S, STEADY_JOB_S)
         self.now = 0.0
         self.given: list[tuple[int, int]] = []
         self.told: dict[int, list[NodeItem]] = {}
@@ -102,6 +116,11 @@ class Desk:
                 self.forwards.append(effect.held)
         return self.effects
 
+    def turns(self, owner: Owner, numbers: Sequence[int], task: str = "slow") -> None:
+        """Let jobs come in a turn each."""
+        for number in numbers:
+            self.tell(Submitted(owner, [job(number, task)]))
+
     def at(self, now: float) -> list[Effect]:
         self.now = now
         return self.tell(Tick())
@@ -111,13 +130,21 @@ class Desk:
         for number in numbers:
             worker, seq = self._seqs[number]
             job = self._jobs[number]
-            spent = (micros or (40 if job.task == "short" else 20_000)) * 1000
+            spent = (micros or MICROS.get(job.task, 20_000)) * 1000
             self.tell(Ended(worker, [Ran(seq, spent, spent, [end(job.id, job.attempt, b"done")])]))
 
     def taken_back(self, *numbers: int) -> None:
         """Let jobs be taken out of the socket where they are, all of one worker."""
         (worker,) = {self._seqs[number][0] for number in numbers}
         self.tell(TakenBack(worker, [self._seqs[number][1] for number in numbers]))
+
+    def dispatched(self) -> list[tuple[int, list[int]]]:
+        """The datagrams of this turn: worker and jobs."""
+        return [
+            (effect.worker, [number_of(job.id) for job in effect.jobs])
+            for effect in self.effects
+            if isinstance(effect, Dispatch)
+        ]
 
     def order(self) -> list[int]:
         """The jobs in the order in which they were given to workers."""
@@ -699,6 +726,405 @@ def test_late_words_of_a_dead_worker_change_nothing() -> None:
     desk.tell(WorkerLost(1, 1, "killed"))
     assert [type(item) for item in desk.told[owner.key]] == [Lost]
     assert desk.scheduler.held == 0
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_worker_with_short_jobs_that_has_told_of_none_is_left_alone_only_if_it_takes_up_more(
+    *, goes_on: bool
+) -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "short")))
+    for look in range(1, 4):
+        desk.taken_up[1] = look if goes_on else 0
+        assert taken_back_from(desk.at(look * DRAG_S)) == ([] if goes_on or look > 1 else [1])
+
+
+def test_a_worker_that_went_on_for_a_while_and_then_drags_on_has_the_rest_taken_back() -> None:
+    desk, owner = Desk(), client()
+    desk.taken_up[1] = 1
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "short")))
+    desk.taken_up[1] = 2
+    assert taken_back_from(desk.at(DRAG_S)) == []
+    assert taken_back_from(desk.at(2 * DRAG_S)) == [1]
+    desk.taken_back(3, 4)
+    assert desk.scheduler.held == 4
+    desk.end(1, 2)
+    assert desk.order() == [1, 2, 3, 4, 3, 4]
+
+
+# one behind another
+
+
+def test_with_all_workers_at_work_the_next_steady_job_goes_behind_the_one_that_began_first() -> None:
+    desk, owner = Desk(workers=3), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "steady")))
+    began = [worker for worker, _ in desk.given]
+    assert sorted(began) == [1, 2, 3]
+    desk.tell(Submitted(owner, jobs([4], "steady")))
+    assert desk.dispatched() == [(began[0], [4])]
+    desk.tell(Submitted(owner, jobs([5, 6], "steady")))
+    assert desk.dispatched() == [(began[1], [5]), (began[2], [6])]
+
+
+def test_never_do_two_jobs_wait_behind_one() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.turns(owner, range(1, 20), "steady")
+    assert desk.order() == [1, 2, 3, 4]
+    first, second = desk.given[0][0], desk.given[1][0]
+    assert (desk.at_worker(first), desk.at_worker(second)) == ([1, 3], [2, 4])
+    for number in range(1, 18):
+        desk.end(number)
+        assert all(len(worker.outstanding) <= 2 for worker in desk.scheduler.pool.workers.values())
+    assert desk.order() == list(range(1, 20))
+
+
+def test_a_job_that_goes_behind_another_in_the_turn_of_that_one_travels_alone_so_that_it_can_be_called_back() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "steady")))
+    assert sorted(numbers for _, numbers in desk.dispatched()) == [[1], [2], [3], [4]]
+
+
+def test_what_is_sure_and_soon_to_end_is_not_waited_for_by_a_job_of_which_nothing_is_known() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, jobs([1], "steady")))
+    desk.tell(Submitted(owner, jobs([2])))
+    assert desk.order() == [1]
+    desk.end(1)
+    assert desk.order() == [1, 2]
+    desk.tell(Submitted(owner, jobs([3], "steady")))
+    assert desk.order() == [1, 2]
+
+
+def test_no_steady_job_goes_behind_short_ones() -> None:
+    desk, owner = Desk(), bridge()
+    desk.turns(owner, [1, 2], "short")
+    desk.turns(owner, [3], "steady")
+    assert desk.order() == [1, 2]
+    desk.end(1)
+    assert desk.order() == [1, 2]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_no_steady_job_goes_behind_coroutines_however_steady_they_are(*, known: bool) -> None:
+    desk, owner = Desk(concurrency=2), bridge()
+    if known:
+        desk.scheduler.tasks["fetch"].runtime.observe(1, STEADY_JOB_S, STEADY_JOB_S)
+    desk.turns(owner, [1], "fetch")
+    desk.turns(owner, [2], "steady")
+    assert desk.order() == [1]
+
+
+def test_what_waits_behind_another_is_called_back_when_a_worker_goes_idle_and_given_to_that_one() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2], "steady")))
+    first, second = desk.given[0][0], desk.given[1][0]
+    desk.tell(Submitted(owner, jobs([3], "steady")))
+    assert desk.at_worker(first) == [1, 3]
+    desk.end(2)
+    assert taken_back_from(desk.effects) == [first]
+    desk.taken_back(3)
+    assert desk.dispatched() == [(second, [3])]
+    desk.end(3, 1)
+    assert desk.results(owner) == [2, 3, 1]
+    assert desk.scheduler.pool.free == 2
+
+
+def test_nothing_is_called_back_for_an_idle_worker_while_more_is_queued() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.turns(owner, [1, 2, 3, 4, 5], "steady")
+    assert desk.order() == [1, 2, 3, 4]
+    desk.end(2)
+    assert taken_back_from(desk.effects) == []
+    assert desk.order() == [1, 2, 3, 4, 5]
+
+
+def test_as_many_are_called_back_as_workers_are_idle_those_first_that_have_longest_to_wait() -> None:
+    desk, owner = Desk(workers=4), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "steady")))
+    began = [worker for worker, _ in desk.given]
+    desk.tell(Submitted(owner, jobs([5, 6, 7], "steady")))
+    desk.end(4)
+    assert taken_back_from(desk.effects) == [began[2]]
+    assert taken_back_from(desk.tell(Tick())) == []
+    desk.taken_back(7)
+    assert desk.dispatched() == [(began[3], [7])]
+
+
+def test_a_job_that_was_read_before_it_could_be_called_back_runs_where_it_is() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.turns(owner, [1, 2, 3], "steady")
+    first = desk.given[0][0]
+    desk.end(2)
+    assert taken_back_from(desk.effects) == [first]
+    desk.end(1)  # and nothing was in its socket any more
+    assert taken_back_from(desk.effects) == []
+    desk.end(3)
+    assert desk.results(owner) == [2, 1, 3]
+    assert desk.order() == [1, 2, 3]
+    assert desk.scheduler.pool.free == 2
+
+
+def test_a_worker_that_was_called_on_and_keeps_its_first_job_gets_none_behind_it_before_its_next_word() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.turns(owner, [1, 2, 3], "steady")
+    first, second = desk.given[0][0], desk.given[1][0]
+    desk.end(2)
+    desk.taken_back(3)
+    desk.tell(Submitted(owner, jobs([4], "steady")))
+    assert desk.at_worker(second) == [2, 3, 4]
+    assert desk.at_worker(first) == [1, 3]
+
+
+def test_the_death_of_a_worker_costs_what_it_ran_and_not_what_waited_behind_that() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.turns(owner, [1, 2, 3], "steady")
+    first, second = desk.given[0][0], desk.given[1][0]
+    desk.tell(WorkerLost(first, 1, "killed"))
+    assert desk.lost(owner) == [(1, CRASH, True)]
+    assert desk.dispatched() == [(second, [3])]
+    desk.tell(WorkerReady(9))
+    assert taken_back_from(desk.effects) == [second]
+    desk.taken_back(3)
+    assert desk.at_worker(9) == [3]
+
+
+def test_what_waits_behind_one_that_drags_on_after_all_is_called_back() -> None:
+    desk, owner = Desk(), bridge()
+    desk.turns(owner, [1, 2], "steady")
+    assert desk.order() == [1, 2]
+    assert desk.scheduler.next_wake() == pytest.approx(SURE_S)
+    assert taken_back_from(desk.at(SURE_S - 0.001)) == []
+    assert taken_back_from(desk.at(SURE_S)) == [1]
+    desk.taken_back(2)
+    assert desk.order() == [1, 2], "it waits for a worker now"
+    desk.end(1)
+    assert desk.order() == [1, 2, 2]
+
+
+def test_a_job_behind_another_can_be_cancelled() -> None:
+    desk, owner = Desk(), bridge()
+    desk.turns(owner, [1, 2], "steady")
+    assert taken_back_from(desk.tell(CancelAsked(owner, job_id(2)))) == [1]
+    desk.taken_back(2)
+    assert desk.rejected(owner) == [(2, CANCELLED)]
+    desk.end(1)
+    assert desk.results(owner) == [1]
+    assert desk.order() == [1, 2]
+
+
+def test_an_ordered_owners_jobs_do_not_go_behind_each_other_where_they_are_steady() -> None:
+    desk, owner = Desk(workers=1), bridge(most=1)
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "steady")))
+    assert desk.order() == [1]
+    desk.end(1)
+    assert desk.order() == [1, 2]
+
+
+# how many workers short jobs wake
+
+
+def test_short_jobs_wake_no_third_worker_on_two_cores_while_little_waits() -> None:
+    desk, owner = Desk(workers=4, cores=2), bridge()
+    few = 2 * 7 + int(PACKED_S / SHORT_S)
+    desk.tell(Submitted(owner, jobs(range(few), "short")))
+    assert len({worker for worker, _ in desk.given}) == 2
+    assert desk.scheduler.pool.free == 2
+    assert 0 < len(desk.order()) < few
+
+
+def test_short_jobs_wake_a_third_worker_when_much_waits() -> None:
+    desk, owner = Desk(workers=4, cores=2), bridge()
+    many = 3 * 7 + int(2 * PACKED_S / SHORT_S) + 8
+    desk.tell(Submitted(owner, jobs(range(many), "short")))
+    assert len({worker for worker, _ in desk.given}) >= 3
+
+
+def test_what_waits_while_no_third_worker_is_woken_is_given_as_soon_as_one_of_the_two_has_room() -> None:
+    desk, owner = Desk(workers=4, cores=2), bridge()
+    desk.tell(Submitted(owner, jobs(range(20), "short")))
+    given = len(desk.order())
+    assert given < 20
+    desk.end(*desk.at_worker(desk.given[0][0]))
+    assert len(desk.order()) > given
+    while len(desk.results(owner)) < 20:
+        desk.end(next(number for number in desk.order() if number not in desk.results(owner)))
+    assert len({worker for worker, _ in desk.given}) == 2
+
+
+# one datagram a worker and turn
+
+
+def test_short_jobs_of_several_owners_that_come_in_one_turn_go_to_a_worker_in_one_datagram() -> None:
+    desk, owners = Desk(), [client(1), bridge(11), bridge(12)]
+    desk.tell(*(Submitted(owner, jobs([10 * n, 10 * n + 1], "short")) for n, owner in enumerate(owners, 1)))
+    ((worker, together),) = desk.dispatched()
+    assert worker == 1
+    assert sorted(together) == [10, 11, 20, 21, 30, 31]
+    for n, owner in enumerate(owners, 1):
+        mine = [number for number in together if number // 10 == n]
+        assert mine == sorted(mine)
+        desk.end(*mine)
+        assert desk.results(owner) == mine
+
+
+def test_single_jobs_of_several_callers_that_come_in_one_turn_go_to_a_worker_in_one_datagram() -> None:
+    desk, callers = Desk(), [bridge(11, most=1), bridge(12, most=1), bridge(13)]
+    desk.tell(*(Submitted(caller, jobs([n], "short")) for n, caller in enumerate(callers, 1)))
+    assert desk.dispatched() == [(1, [1, 2, 3])]
+    ends: list[Result | Failed] = [Result(job_id(n), 1, b"") for n in (1, 2, 3)]
+    desk.tell(Ended(1, [Ran(1, 120_000, 40_000, ends)]))
+    assert [desk.results(caller) for caller in callers] == [[1], [2], [3]]
+    assert desk.scheduler.pool.free == 1
+
+
+def test_jobs_of_two_tasks_that_go_to_one_worker_in_one_turn_go_in_datagrams_with_numbers_that_join_up() -> None:
+    desk, owner = Desk(), bridge()
+    desk.scheduler.tasks["slow"].runtime.observe(1000, 1000 * SHORT_S, SHORT_S)
+    desk.tell(Submitted(owner, [job(1, "short"), job(2), job(3, "short"), job(4)]))
+    dispatches = [effect for effect in desk.effects if isinstance(effect, Dispatch)]
+    assert all(len({job.task for job in dispatch.jobs}) == 1 for dispatch in dispatches)
+    seqs = [seq for one in dispatches for seq in range(one.first, one.first + len(one.jobs))]
+    assert seqs == [1, 2, 3, 4]
+
+
+# single jobs of plain sockets
+
+
+def test_a_single_job_of_a_caller_is_given_at_once() -> None:
+    desk, caller = Desk(), bridge(most=1)
+    desk.tell(Submitted(caller, jobs([1])))
+    assert desk.dispatched() == [(1, [1])]
+    assert desk.replies == []
+    desk.end(1)
+    assert desk.results(caller) == [1]
+    assert desk.scheduler.held == 0
+
+
+def test_single_jobs_for_which_no_worker_has_room_wait_in_their_order() -> None:
+    desk, callers = Desk(), [bridge(11, most=1), bridge(12, most=1), bridge(13, most=1)]
+    desk.tell(*(Submitted(caller, jobs([n])) for n, caller in enumerate(callers, 1)))
+    assert sorted(desk.order()) == [1]
+    desk.end(1)
+    desk.end(desk.order()[-1])
+    assert sorted(desk.order()) == [1, 2, 3]
+
+
+def test_two_single_jobs_of_an_ordered_caller_in_one_turn_run_one_after_another_in_their_order() -> None:
+    desk, caller = Desk(workers=2, cores=2), bridge(most=1)
+    desk.tell(Submitted(caller, jobs([1])), Submitted(caller, jobs([2])), Submitted(caller, jobs([3])))
+    assert desk.order() == [1]
+    desk.end(1)
+    assert desk.order() == [1, 2]
+    desk.end(2, 3)
+    assert desk.results(caller) == [1, 2, 3]
+
+
+def test_two_single_jobs_of_an_ordered_caller_that_find_no_worker_keep_their_order() -> None:
+    desk, caller, other = Desk(), bridge(11, most=1), bridge(12)
+    desk.tell(Submitted(other, jobs([9])))
+    desk.tell(Submitted(caller, jobs([1])), Submitted(caller, jobs([2])), Submitted(caller, [job(3, "short")]))
+    for number in (9, 1, 2, 3):
+        desk.end(number)
+    assert desk.order() == [9, 1, 2, 3]
+
+
+def test_a_single_job_does_not_overtake_what_waits() -> None:
+    desk, caller, other = Desk(), bridge(11), bridge(12)
+    desk.tell(Submitted(other, jobs([1, 2])))
+    desk.tell(Submitted(caller, jobs([3])))
+    desk.end(1, micros=60_000_000)
+    assert desk.order() == [1, 2]
+
+
+def test_a_single_job_that_is_cancelled_in_the_turn_in_which_it_comes_never_runs() -> None:
+    desk, caller = Desk(), bridge(most=1)
+    desk.tell(Submitted(caller, jobs([1])), CancelAsked(caller, job_id(1)))
+    assert desk.given == []
+    assert desk.rejected(caller) == [(1, CANCELLED)]
+    assert desk.scheduler.held == 0
+    desk.tell(Submitted(caller, jobs([2])))
+    assert desk.order() == [2]
+
+
+def test_a_single_job_whose_caller_leaves_in_the_turn_in_which_it_comes_never_runs() -> None:
+    desk, caller, other = Desk(), bridge(11, most=1), bridge(12, most=1)
+    desk.tell(Submitted(caller, jobs([1])), Left(caller), Submitted(other, jobs([2])))
+    assert desk.order() == [2]
+    assert desk.scheduler.held == 1
+    desk.end(2)
+    assert desk.tell(Draining()) == [Empty()]
+
+
+def test_a_single_job_that_comes_before_the_node_drains_runs_and_one_that_comes_after_is_refused() -> None:
+    desk, caller, other = Desk(workers=2), bridge(11, most=1), bridge(12, most=1)
+    desk.tell(Submitted(caller, jobs([1])), Draining(), Submitted(other, jobs([2])))
+    assert desk.order() == [1]
+    assert desk.rejected(other) == [(2, DRAINING)]
+    assert Empty() not in desk.effects
+    desk.end(1)
+    assert desk.results(caller) == [1]
+    assert Empty() in desk.effects
+
+
+def test_a_single_job_that_is_held_already_is_refused_whether_it_runs_or_comes_in_this_turn() -> None:
+    desk, caller = Desk(workers=2), bridge()
+    desk.tell(Submitted(caller, jobs([1])), Submitted(caller, jobs([1])))
+    assert desk.rejected(caller) == [(1, BUSY)]
+    desk.tell(Submitted(caller, jobs([1])))
+    assert desk.rejected(caller) == [(1, BUSY), (1, BUSY)]
+    assert desk.order() == [1]
+    desk.end(1)
+    assert desk.results(caller) == [1]
+    assert desk.scheduler.held == 0
+
+
+def test_a_single_job_beyond_the_backlog_or_of_an_unknown_task_is_refused() -> None:
+    desk, caller = Desk(backlog=1), bridge()
+    desk.tell(Submitted(caller, jobs([1], "nonsense")))
+    assert desk.rejected(caller) == [(1, UNKNOWN_TASK)]
+    desk.tell(Submitted(caller, jobs([2])), Submitted(caller, jobs([3])))
+    assert desk.rejected(caller) == [(1, UNKNOWN_TASK), (3, BUSY)]
+
+
+def test_a_single_job_that_comes_without_time_left_never_runs_and_leaves_the_books_in_order() -> None:
+    desk, caller = Desk(), bridge(most=1)
+    desk.tell(Submitted(caller, [job(1, remaining=0)]))
+    assert desk.given == []
+    assert desk.rejected(caller) == [(1, EXPIRED)]
+    assert (desk.scheduler.held, desk.scheduler.next_wake()) == (0, None)
+    desk.tell(Submitted(caller, jobs([2])))
+    desk.tell(Submitted(caller, jobs([3])))
+    desk.end(2, 3)
+    assert desk.results(caller) == [2, 3]
+    assert desk.tell(Draining()) == [Empty()]
+
+
+def test_of_single_jobs_that_come_together_only_those_without_time_left_do_not_run() -> None:
+    desk, callers = Desk(workers=3), [bridge(11), bridge(12), bridge(13)]
+    submitted = [job(1, "short"), job(2, "short", remaining=0), job(3, "short")]
+    desk.tell(*(Submitted(caller, [one]) for caller, one in zip(callers, submitted, strict=True)))
+    assert sorted(desk.order()) == [1, 3]
+    assert desk.rejected(callers[1]) == [(2, EXPIRED)]
+    desk.end(1, 3)
+    assert desk.scheduler.held == 0
+
+
+def test_single_jobs_of_several_tasks_that_come_together_each_go_where_their_task_belongs() -> None:
+    desk, callers = Desk(workers=3, concurrency=2), [bridge(key) for key in range(11, 15)]
+    tasks = ["short", "slow", "fetch", "short"]
+    desk.tell(*(Submitted(caller, [job(n, tasks[n])]) for n, caller in enumerate(callers)))
+    assert sorted(desk.order()) == [0, 1, 2, 3]
+    assert len({worker for worker, number in desk.given if number in (0, 3)}) == 1
+    assert len({worker for worker, _ in desk.given}) == 3
+
+
+def test_a_single_job_is_lost_with_its_worker_and_its_caller_may_ask_again() -> None:
+    desk, caller = Desk(), bridge(most=1)
+    desk.tell(Submitted(caller, jobs([1])))
+    desk.tell(WorkerLost(1, 1, "killed"), WorkerReady(2))
+    assert desk.lost(caller) == [(1, CRASH, True)]
+    desk.tell(Submitted(caller, jobs([2])))
+    assert desk.at_worker(2) == [2]
 
 
 # owners that leave
