@@ -79,7 +79,7 @@ class Bridge:
         self.draining = False
         self._settings = settings
         self._catalogue = scheduler
-        self._post = post
+        self.post = post
         self._new_key = new_key
         self.unread = unread
         self._limits = Limits(line=settings.bridge_max_line, unread=unread, idle=settings.bridge_idle)
@@ -128,8 +128,8 @@ class Bridge:
     def reply(self, owner: Owner, items: list[NodeItem]) -> None:
         """Tell the connection behind an owner these items; it may have ended meanwhile. `speak` sends the replies."""
         connection = self._by_owner.get(owner.key)
-        if connection is not None:
-            connection.reply(items)
+        if connection is not None and connection.reply(items):
+            self._speaking.append(connection)
 
     def speak(self) -> None:
         """Send the replies of this turn, one right after another.
@@ -180,7 +180,10 @@ class Bridge:
                 self._accept()
                 continue
             try:
-                connection.ready(what, now)
+                if what == select.EPOLLIN and connection.reading:
+                    connection.read(now)
+                else:
+                    connection.ready(what, now)
             except Exception:
                 log.exception("serving a plain socket failed; it is closed")
                 with _survived("closing"):
@@ -255,14 +258,6 @@ class Bridge:
         if self._by_owner.pop(connection.keys[0], None) is not None:
             self._requests += connection.requests
         self._by_owner.pop(connection.keys[1], None)
-
-    def post(self, event: Event) -> None:
-        """Tell the scheduler."""
-        self._post(event)
-
-    def speaks_next(self, connection: Connection) -> None:
-        """Have a connection send its reply together with the others of this turn."""
-        self._speaking.append(connection)
 
     def weigh(self, more: int) -> None:
         """Count bytes that wait, or fewer of them."""

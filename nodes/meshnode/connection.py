@@ -8,6 +8,7 @@ decides; here it is carried out.
 import asyncio
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
 from termios import FIONREAD
@@ -47,16 +48,12 @@ class Host(Protocol):
     unread: float
     rescued: int
     poll: select.epoll
+    post: Callable[[Event], None]
+    """Tells the scheduler."""
 
     @property
     def crowded(self) -> bool:
         """Do all connections together hold too much?"""
-
-    def post(self, event: Event) -> None:
-        """Tell the scheduler."""
-
-    def speaks_next(self, connection: "Connection") -> None:
-        """Have a connection send its reply together with the others of this turn."""
 
     def opened(self, connection: "Connection") -> str | None:
         """Count a connection in; return why there is no room for it, if so."""
@@ -79,8 +76,8 @@ class Connection:
 
     __slots__ = (
         "_advancing", "_closing", "_conversation", "_ended", "_failed", "_held_turns", "_holding",
-        "_host", "_loop", "_lost", "_loud", "_mask", "_reading", "_shut", "_socket", "_timer", "_timer_at", "_unsent",
-        "_weight", "address", "descriptor", "keys",
+        "_host", "_line", "_loop", "_lost", "_loud", "_mask", "_shut", "_socket", "_timer", "_timer_at", "_unsent",
+        "_weight", "address", "descriptor", "keys", "reading",
     )  # fmt: skip
 
     def __init__(
@@ -98,7 +95,8 @@ class Connection:
         self._unsent = bytearray()
         self._weight = 0
         self._mask = select.EPOLLIN
-        self._reading = True
+        self._line = b""
+        self.reading = True
         self._ended = False
         self._shut = False
         self._closing = False
@@ -124,19 +122,20 @@ class Connection:
             self._conversation.refuse(f"this node takes no more: {why}", self._loop.time())
             self._turn()
         else:
-            self._read(self._loop.time())  # who has connected has mostly written already
+            self.read(self._loop.time())  # who has connected has mostly written already
 
     def ready(self, what: int, now: float) -> None:
         """Do what the socket is ready for."""
         if what & select.EPOLLOUT:
             self._send_unsent()
         if what & ~select.EPOLLOUT and not self._lost:
-            if self._reading and not self._ended:
-                self._read(now)
+            if self.reading:
+                self.read(now)
             elif what & (select.EPOLLERR | select.EPOLLHUP):
                 self._lose()
 
-    def _read(self, now: float) -> None:
+    def read(self, now: float) -> None:
+        """Take what has come."""
         try:
             size = self._socket.recv_into(_piece, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -164,6 +163,7 @@ class Connection:
     def _read_end(self) -> None:
         """Take note that no more input comes; whether the caller still reads is not known, so stay open."""
         self._ended = True
+        self.reading = False
         self._conversation.ended(self._loop.time())
         self._turn()
 
@@ -198,24 +198,20 @@ class Connection:
 
     # what the node says
 
-    def reply(self, items: list[NodeItem]) -> None:
-        """Take what came of jobs."""
-        conversation = self._conversation
-        conversation.replied(items, self._loop.time())
-        # Where all that was asked is answered now, there is nothing to look at: unless it is the first answer, which
-        # may come while the caller writes on.
-        plain = conversation.answered and not (self._unsent or self._holding or self._closing or self._failed)
-        if plain and (conversation.spoken or not (conversation.hushed(self._loop.time()) or self._writes_on)):
-            self._host.speaks_next(self)
-        else:
-            self._turn()
+    def reply(self, items: list[NodeItem]) -> bool:
+        """Take what came of jobs; True if all that is left to do is to `speak`, after this turn's other replies."""
+        plain = not (self._unsent or self._holding or self._closing or self._failed)
+        self._line = self._conversation.answer(items, self._loop.time(), plain=plain)
+        if self._line:
+            return True
+        self._turn()
+        return False
 
     def speak(self) -> None:
-        """Send what there is to say."""
-        if self._lost or self._closing:
-            return
-        if not self._holding and self._conversation.speaks:
-            self._send(self._conversation.output())
+        """Send the reply that is left."""
+        line, self._line = self._line, b""
+        if not self._lost and not self._closing:
+            self._send(line)
 
     def drain(self) -> None:
         """Take nothing new."""
@@ -331,8 +327,8 @@ class Connection:
         """Read or pause reading, as the conversation says; wait for room where something is unsent."""
         if self._lost:
             return
-        self._reading = self._conversation.reads(crowded=self._host.crowded)
-        mask = (select.EPOLLIN if self._reading and not self._ended else 0) | (select.EPOLLOUT if self._unsent else 0)
+        self.reading = not self._ended and self._conversation.reads(crowded=self._host.crowded)
+        mask = (select.EPOLLIN if self.reading else 0) | (select.EPOLLOUT if self._unsent else 0)
         if mask != self._mask:
             self._mask = mask
             self._host.poll.modify(self.descriptor, mask)
@@ -383,7 +379,7 @@ class Connection:
     @property
     def _writes_on(self) -> bool:
         """Has more input come than was read? Not asked while reading is paused."""
-        if not self._reading or self._ended:
+        if not self.reading:
             return False
         if self._loud:
             return True

@@ -147,11 +147,6 @@ class Conversation:
         self.spoken = True
         return self._replies.take()
 
-    @property
-    def answered(self) -> bool:
-        """Is nothing to be done but to write, and is nothing owed after that?"""
-        return self.calm and bool(self._replies.lines) and not self._busy
-
     def _is_calm(self) -> bool:
         """Is nothing of the unusual going on: no bound reached, no line begun, no end in sight, no time limit?"""
         return (
@@ -313,17 +308,28 @@ class Conversation:
         self._hand_over(now)
         self._settle(now)
 
+    def answer(self, items: list[NodeItem], now: float, *, plain: bool) -> bytes:
+        """Take what the scheduler told one of the two owners, as `replied` does.
+
+        Returns what is to be written where it answers all that was asked of a caller that reads, so that nothing else
+        is to be done; `plain`: for the socket nothing is either.
+        """
+        lone = self._lone
+        plain = plain and self.calm and self.spoken
+        if plain and lone is not None and len(items) == 1 and not self._replies.lines:
+            item = items[0]
+            assert lone.submit is not None
+            if type(item) is Result and item.id == lone.submit.id:
+                self._lone = None
+                self._active_at = now
+                return outcome(None, item)
+        self.replied(items, now)
+        return self._replies.take() if plain and self.calm and not self._busy else b""
+
     def replied(self, items: list[NodeItem], now: float) -> None:
         """The scheduler told one of the two owners these items."""
         self._active_at = now
-        lone = self._lone
-        if lone is not None:
-            assert lone.submit is not None
-            if self.calm and len(items) == 1 and type(items[0]) is Result and items[0].id == lone.submit.id:
-                self._lone = None
-                self._replies.lines.append(outcome(None, items[0]))
-                return
-            self._file()
+        self._file()
         for item in items:
             if isinstance(item, (Result, Failed, Reject, Lost)):  # the others tell of progress
                 asked = self._jobs.pop(item.id, None)

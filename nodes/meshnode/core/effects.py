@@ -21,14 +21,14 @@ class TakeBack(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True):
-    """Tell an owner these items, with its window and the node's load as of now."""
+    """Tell an owner these items; one that keeps to a window also that and the node's load as of now."""
 
     owner: Owner
     items: list[NodeItem]
-    window: int
-    free: int
-    free_async: int
-    seen: int
+    window: int = 0
+    free: int = 0
+    free_async: int = 0
+    seen: int = 0
 
 
 class Forward(Struct, frozen=True):

@@ -872,15 +872,17 @@ class Scheduler:
     def _flush(self) -> None:
         free, free_async = self.pool.free, self.pool.free_async
         for owner in self._talk.values():
-            allowed = self.window(owner) if owner.windowed else 0
             items, owner.replies = owner.replies, []
-            if not items and not owner.windowed:
+            if not owner.windowed:
+                if items:
+                    self._effects.append(Reply(owner, items))
                 continue
+            allowed = self.window(owner)
             self._effects.append(Reply(owner, items, allowed, free, free_async, owner.seen))
             owner.told = allowed
             owner.told_idle = free > 0 or free_async > 0
             owner.limit += max(1, len(items))
-            if owner.windowed and len(owner.jobs) >= allowed:
+            if len(owner.jobs) >= allowed:
                 self._full[owner.key] = owner
         self._talk.clear()
 
