@@ -664,7 +664,7 @@ async def test_reading_pauses_while_much_waits_and_goes_on_after() -> None:
     async with a_node(workers=1) as node, node.caller() as caller:
         caller.send({"function": "hold", "args": [-1]})
         caller.send(*(note(n) for n in range(lines)))
-        await node.until(lambda: any(not c._reading for c in node.bridge._open))
+        await node.until(lambda: any(not c.reading for c in node.bridge._open))
         assert node.bridge.requests < lines
         node.release()
         assert await caller.lines(lines + 1) == list(range(-1, lines))

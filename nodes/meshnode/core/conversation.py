@@ -14,7 +14,7 @@ from enum import Enum
 from msgspec import Struct
 
 from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshBusy, MeshError, PayloadTooLarge, ProtocolError
-from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result
+from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result, Submit
 from meshnode.core import text
 from meshnode.core.events import CancelAsked, Event, Submitted
 from meshnode.core.held import FOREVER, Owner
@@ -40,6 +40,9 @@ this holds what its kernel and ours may hold between them."""
 
 CROWDED_BYTES = 1 << 20
 """Bytes that each connection may hold even while all together hold too many."""
+
+PLAIN_BYTES = 16 * 1024
+"""Bytes of lines that come together, at most, to be taken for plain requests: these are handed over without bounds."""
 
 BURST = 512
 """Lines taken in one turn, so that a flood of small ones leaves the loop to others."""
@@ -112,7 +115,7 @@ class Conversation:
         self._raw: deque[bytes] = deque()
         self._raw_bytes = 0
         self._jobs: dict[bytes, Asked] = {}
-        self._lone: Asked | None = None
+        self._plain: deque[Submit] = deque()
         self._replies = Replies()
         self._events: list[Event] = []
         self._taking = True
@@ -198,7 +201,7 @@ class Conversation:
     @property
     def _busy(self) -> bool:
         """Is an answer owed, or will one be?"""
-        return bool(self._lone or self._replies or self._raw)
+        return bool(self._plain or self._replies or self._raw)
 
     def next_wake(self, now: float) -> float | None:
         """When to call `tick` if nothing else happens before; None for never."""
@@ -242,12 +245,7 @@ class Conversation:
         if not self._taking:
             return
         self._heard_at = now
-        if self.calm and not self._busy and (lone := self._desk.lone(piece, now, limit=self._limits.line)):
-            self._lone = lone
-            self.requests += 1
-            self._active_at = now
-            assert lone.submit is not None
-            self._events.append(Submitted(self._ordered.owner, [lone.submit]))
+        if self.calm and not self._busy and self._took_plain(piece, now):
             return
         self._file()
         lines = self._lines.feed(piece)
@@ -274,6 +272,17 @@ class Conversation:
             why = f"a line may have {self._limits.line - 1} bytes here, with its end; this one is longer"
             self._stop(PayloadTooLarge, why)
         self.advance(now)
+
+    def _took_plain(self, piece: bytes, now: float) -> bool:
+        """Hand plain requests over at once; False if these are none."""
+        jobs = self._desk.plain(piece, limit=min(self._limits.line, PLAIN_BYTES))
+        if jobs is None:
+            return False
+        self._plain.extend(jobs)
+        self.requests += len(jobs)
+        self._active_at = now
+        self._events.append(Submitted(self._ordered.owner, jobs))
+        return True
 
     def ended(self, now: float) -> None:
         """The caller will write nothing more; whether it still reads cannot be told."""
@@ -314,22 +323,16 @@ class Conversation:
         Returns what is to be written where it answers all that was asked of a caller that reads, so that nothing else
         is to be done; `plain`: for the socket nothing is either.
         """
-        lone = self._lone
-        plain = plain and self.calm and self.spoken
-        if plain and lone is not None and len(items) == 1 and not self._replies.lines:
-            item = items[0]
-            assert lone.submit is not None
-            if type(item) is Result and item.id == lone.submit.id:
-                self._lone = None
-                self._active_at = now
-                return outcome(None, item)
         self.replied(items, now)
-        return self._replies.take() if plain and self.calm and not self._busy else b""
+        return self._replies.take() if plain and self.calm and self.spoken and not self._busy else b""
 
     def replied(self, items: list[NodeItem], now: float) -> None:
         """The scheduler told one of the two owners these items."""
         self._active_at = now
-        self._file()
+        if self._plain:
+            items = self._answer_plain(items)
+        if items:
+            self._file()
         for item in items:
             if isinstance(item, (Result, Failed, Reject, Lost)):  # the others tell of progress
                 asked = self._jobs.pop(item.id, None)
@@ -339,6 +342,16 @@ class Conversation:
         if not self.calm:
             self._hand_over(now)
             self._settle(now)
+
+    def _answer_plain(self, items: list[NodeItem]) -> list[NodeItem]:
+        """Answer plain requests while what comes is their results in order; return what is left."""
+        asked, lines = self._plain, self._replies.lines
+        for n, item in enumerate(items):
+            if not asked or type(item) is not Result or item.id != asked[0].id:
+                return items[n:]
+            asked.popleft()
+            lines.append(outcome(None, item))
+        return []
 
     def paused(self, now: float) -> None:
         """The caller does not read: what was written waits."""
@@ -423,15 +436,15 @@ class Conversation:
             self._lane(asked).join(asked)
 
     def _file(self) -> None:
-        """Enter the lone request into the books, now that something else happens before its answer comes.
+        """Enter the plain requests into the books, now that something else happens before their answers come.
 
-        Most callers ask for one thing and wait for it: for that the books need not be opened.
+        Most callers ask and wait: for that the books need not be opened.
         """
-        if self._lone is not None:
-            asked, self._lone = self._lone, None
-            assert asked.submit is not None
+        while self._plain:
+            submit = self._plain.popleft()
+            asked = Asked(None, submit, len(submit.body))
             self._replies.expect(asked)
-            self._jobs[asked.submit.id] = asked
+            self._jobs[submit.id] = asked
             self._ordered.fly(asked)
 
     def _lane(self, asked: Asked) -> Lane:

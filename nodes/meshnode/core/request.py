@@ -106,24 +106,30 @@ class Desk:
             return refused(tag, NotAllowed, f"the task {spec.name!r} is not open to plain sockets")
         return self._job(request, spec, now)
 
-    def lone(self, piece: bytes, now: float, *, limit: int) -> Asked | None:
-        """Read a piece that is one whole line and asks for a job without id or options, as most do; None if it is not.
+    def plain(self, piece: bytes, *, limit: int) -> list[Submit] | None:
+        """Read a piece of whole lines that all ask for jobs of one priority without id or options, as most do.
 
-        Whatever is in the least unusual is left to `take`.
+        None if there is the least that is unusual: that is left to `take`.
         """
-        if piece[:1] != b"{" or piece.find(b"\n") != len(piece) - 1 or len(piece) >= limit:
+        if piece[:1] != b"{" or piece[-1:] != b"\n" or len(piece) >= limit:
             return None
-        plain = text.plain(piece)
-        entry = None if plain is None else self._catalogue.tasks.get(plain[0])
-        if plain is None or entry is None or not entry.spec.bridge:
-            return None
-        spec, args = entry.spec, plain[1]
-        submit = Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[spec.priority], args)
-        asked = Asked(None, submit, len(args))
-        if spec.timeout is not None:
-            asked.expires = now + spec.timeout
-            submit.remaining = milliseconds(spec.timeout)
-        return asked
+        jobs: list[Submit] = []
+        tasks = self._catalogue.tasks
+        options = None
+        for line in piece[:-1].split(b"\n"):
+            plain = text.plain(line)
+            entry = None if plain is None else tasks.get(plain[0])
+            if plain is None or entry is None or not entry.spec.bridge:
+                return None
+            spec = entry.spec
+            job = Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[spec.priority], plain[1])
+            if spec.timeout is not None:
+                job.remaining = milliseconds(spec.timeout)
+            if jobs and job.options is not options:
+                return None
+            options = job.options
+            jobs.append(job)
+        return jobs
 
     def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:
         timeout = spec.timeout if request.timeout is None else request.timeout

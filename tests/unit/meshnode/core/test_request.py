@@ -190,3 +190,79 @@ def test_a_rejected_job_surely_did_not_run(reason: str, kind: str) -> None:
 def test_a_lost_job_says_if_it_may_have_run(reason: str, kind: str, *, started: bool) -> None:
     error = json.loads(outcome(None, Lost(ID, 1, reason, started, "why")))["error"]
     assert (error["type"], error["message"], error["started"]) == (kind, "why", started)
+
+
+# a request alone
+
+
+LIMIT = 200
+
+
+def lone(piece: bytes) -> Asked | None:
+    return desk().lone(piece, NOW, limit=LIMIT)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b'{"function": "open", "args": [1]}\n',
+        b'{"function": "open", "args": {"a": "\\n"}}\n',
+        b'{"function":"open","args":null,"id":null,"timeout":null,"priority":null,"cancel_on_disconnect":null}\n',
+        b'{"function": "open", "cancel_on_disconnect": false, "unknown": 1}\n',
+        b'{"function": "opens"}\n',
+        b'{"function": "open"}\r\n',
+    ],
+)
+def test_a_plain_request_alone_is_read_as_any_other(piece: bytes) -> None:
+    asked = lone(piece)
+    assert asked is not None
+    usual = take(piece.rstrip())
+    assert submitted(asked).body == submitted(usual).body
+    assert (asked.tag, asked.size, asked.expires, asked.fragile) == (None, usual.size, usual.expires, False)
+    assert (submitted(asked).task, submitted(asked).options) == (submitted(usual).task, submitted(usual).options)
+
+
+def test_a_plain_request_alone_carries_the_time_of_its_task() -> None:
+    asked = lone(b'{"function": "opens"}\n')
+    assert asked is not None
+    assert (submitted(asked).remaining, asked.expires) == (3000, NOW + 3.0)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"",
+        b"\n",
+        b'{"function": "open"}',
+        b'{"function": "open"}\n{"function": "open"}\n',
+        b'{"function": "open"}\n{',
+        b'{"function":\n"open"}\n',
+        b'\n{"function": "open"}\n',
+        b' {"function": "open"}\n',
+        b'\xef\xbb\xbf{"function": "open"}\n',
+        b'{"function": "open", "id": 1}\n',
+        b'{"function": "open", "id": ""}\n',
+        b'{"function": "open", "timeout": 1}\n',
+        b'{"function": "open", "priority": 0}\n',
+        b'{"function": "open", "cancel_on_disconnect": true}\n',
+        b'{"function": "open", "priority": 99}\n',
+        b'{"function": "opened"}\n',
+        b'{"function": "far"}\n',
+        b'{"function": "nothing"}\n',
+        b'{"function": "$ping"}\n',
+        b'{"function": 1}\n',
+        b'{"function": "open"\xff}\n',
+        b"{nonsense}\n",
+        b'{"function": "open", "args": ' + b"[" * 10_000 + b"\n",
+        b'{"function": "open", "args": ["' + b"x" * LIMIT + b'"]}\n',
+        b"GET / HTTP/1.1\r\n",
+    ],
+)
+def test_what_is_in_the_least_unusual_is_not_read_as_a_plain_request_alone(piece: bytes) -> None:
+    assert lone(piece) is None
+
+
+def test_a_plain_request_alone_is_shorter_than_a_line_may_be() -> None:
+    whole = b'{"function": "open", "args": ["x"]}\n'
+    assert desk().lone(whole, NOW, limit=len(whole) + 1) is not None
+    assert desk().lone(whole, NOW, limit=len(whole)) is None
