@@ -186,8 +186,11 @@ class Bridge:
                     connection.ready(what, now)
             except Exception:
                 log.exception("serving a plain socket failed; it is closed")
-                with _survived("closing"):
-                    connection.close(force=True)
+                self._close_failed(connection)
+
+    def _close_failed(self, connection: Connection) -> None:
+        with _survived("closing"):
+            connection.close(force=True)
 
     def _accept(self) -> None:
         assert self._listener is not None
@@ -201,8 +204,12 @@ class Bridge:
                 self.poll.unregister(self._listener.fileno())
                 self._retry = self._loop.call_later(_RETRY_S, self._accept_again)
                 return
-            with _survived("beginning"):
-                self._connection(accepted, address[0]).begin()
+            connection = self._connection(accepted, address[0])
+            try:
+                connection.begin()
+            except Exception:
+                log.exception("beginning with a plain socket failed; it is closed")
+                self._close_failed(connection)
 
     def _accept_again(self) -> None:
         assert self._listener is not None

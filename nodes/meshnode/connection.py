@@ -161,9 +161,12 @@ class Connection:
             self._turn()
 
     def _read_end(self) -> None:
-        """Take note that no more input comes; whether the caller still reads is not known, so stay open."""
+        """Take note that no more input comes; while answers are owed the caller may still read, so stay open."""
         self._ended = True
         self.reading = False
+        if self._conversation.leave() and not self._unsent:
+            self._drop()
+            return
         self._conversation.ended(self._loop.time())
         self._turn()
 

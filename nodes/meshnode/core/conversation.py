@@ -284,6 +284,15 @@ class Conversation:
         self._events.append(Submitted(self._ordered.owner, jobs))
         return True
 
+    def leave(self) -> bool:
+        """The caller will write nothing more and is owed nothing: it is over at once, as it mostly is. False if not."""
+        if not self.calm or self._busy or self.speaks:
+            return False
+        self._taking = self.calm = False
+        self._ended = True
+        self.phase = Phase.OVER
+        return True
+
     def ended(self, now: float) -> None:
         """The caller will write nothing more; whether it still reads cannot be told."""
         self._ended = True
@@ -296,6 +305,8 @@ class Conversation:
 
     def lost(self, now: float) -> None:
         """The connection is gone: what was read still runs, unheard."""
+        if self.phase is Phase.OVER and not self._busy:
+            return
         self._stop(None)
         self._file()
         self._replies.mute()

@@ -192,14 +192,14 @@ def test_a_lost_job_says_if_it_may_have_run(reason: str, kind: str, *, started: 
     assert (error["type"], error["message"], error["started"]) == (kind, "why", started)
 
 
-# a request alone
+# plain requests
 
 
-LIMIT = 200
+LIMIT = 300
 
 
-def lone(piece: bytes) -> Asked | None:
-    return desk().lone(piece, NOW, limit=LIMIT)
+def plain(piece: bytes, *, limit: int = LIMIT) -> list[Submit] | None:
+    return desk().plain(piece, limit=limit)
 
 
 @pytest.mark.parametrize(
@@ -211,38 +211,35 @@ def lone(piece: bytes) -> Asked | None:
         b'{"function": "open", "cancel_on_disconnect": false, "unknown": 1}\n',
         b'{"function": "opens"}\n',
         b'{"function": "open"}\r\n',
+        b'{"function": "open"}\n{"function": "open", "args": [2]}\n{"function": "open"}\n',
     ],
 )
-def test_a_plain_request_alone_is_read_as_any_other(piece: bytes) -> None:
-    asked = lone(piece)
-    assert asked is not None
-    usual = take(piece.rstrip())
-    assert submitted(asked).body == submitted(usual).body
-    assert (asked.tag, asked.size, asked.expires, asked.fragile) == (None, usual.size, usual.expires, False)
-    assert (submitted(asked).task, submitted(asked).options) == (submitted(usual).task, submitted(usual).options)
+def test_plain_requests_are_read_as_any_others(piece: bytes) -> None:
+    one_desk = desk()
+    usual = [one_desk.take(line, NOW, open_tags=()) for line in piece.splitlines()]
+    for asked in usual:
+        submitted(asked).remaining = None if asked.expires == FOREVER else round((asked.expires - NOW) * 1000)
+    assert plain(piece) == [asked.submit for asked in usual]
 
 
-def test_a_plain_request_alone_carries_the_time_of_its_task() -> None:
-    asked = lone(b'{"function": "opens"}\n')
-    assert asked is not None
-    assert (submitted(asked).remaining, asked.expires) == (3000, NOW + 3.0)
+def test_plain_requests_carry_the_time_and_the_priority_of_their_task() -> None:
+    assert plain(b'{"function": "opens"}\n') == [
+        Submit((1).to_bytes(16, "big"), 1, "opens", FORM_JSON, 3000, Options(priority=7), b"")
+    ]
 
 
 @pytest.mark.parametrize(
-    "piece",
+    "unusual",
     [
-        b"",
-        b"\n",
         b'{"function": "open"}',
-        b'{"function": "open"}\n{"function": "open"}\n',
-        b'{"function": "open"}\n{',
         b'{"function":\n"open"}\n',
-        b'\n{"function": "open"}\n',
-        b' {"function": "open"}\n',
+        b"\n",
+        b"\r\n",
         b'\xef\xbb\xbf{"function": "open"}\n',
         b'{"function": "open", "id": 1}\n',
         b'{"function": "open", "id": ""}\n',
         b'{"function": "open", "timeout": 1}\n',
+        b'{"function": "open", "priority": 5}\n',
         b'{"function": "open", "priority": 0}\n',
         b'{"function": "open", "cancel_on_disconnect": true}\n',
         b'{"function": "open", "priority": 99}\n',
@@ -258,11 +255,23 @@ def test_a_plain_request_alone_carries_the_time_of_its_task() -> None:
         b"GET / HTTP/1.1\r\n",
     ],
 )
-def test_what_is_in_the_least_unusual_is_not_read_as_a_plain_request_alone(piece: bytes) -> None:
-    assert lone(piece) is None
+def test_what_is_in_the_least_unusual_is_no_plain_request_whatever_stands_before_it_and_behind(unusual: bytes) -> None:
+    usual = b'{"function": "open"}\n'
+    assert plain(usual) is not None
+    for piece in (unusual, usual + unusual, unusual + usual, usual + unusual + usual):
+        assert plain(piece) is None
 
 
-def test_a_plain_request_alone_is_shorter_than_a_line_may_be() -> None:
-    whole = b'{"function": "open", "args": ["x"]}\n'
-    assert desk().lone(whole, NOW, limit=len(whole) + 1) is not None
-    assert desk().lone(whole, NOW, limit=len(whole)) is None
+def test_nothing_is_no_plain_request() -> None:
+    assert plain(b"") is None
+
+
+def test_requests_of_several_priorities_are_not_plain() -> None:
+    assert plain(b'{"function": "open"}\n{"function": "opens"}\n') is None
+    assert plain(b'{"function": "opens"}\n{"function": "opens"}\n') is not None
+
+
+def test_plain_requests_are_together_shorter_than_their_bound() -> None:
+    whole = b'{"function": "open", "args": ["x"]}\n' * 3
+    assert plain(whole, limit=len(whole) + 1) is not None
+    assert plain(whole, limit=len(whole)) is None
