@@ -1,6 +1,7 @@
 """A job in the hands of the application: await it, look at it, cancel it."""
 
 import asyncio
+import copy
 import logging
 from collections import deque
 from collections.abc import Generator
@@ -18,7 +19,7 @@ R_co = TypeVar("R_co", covariant=True)
 log = logging.getLogger("mesh")
 
 
-class Job(JobRecord, Generic[R_co], eq=False, kw_only=True):
+class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
     """One submission of a task.
 
     `await job` gives its result or raises its error; it may be awaited by several and more than once. An await
@@ -30,7 +31,7 @@ class Job(JobRecord, Generic[R_co], eq=False, kw_only=True):
     _accepted: "list[asyncio.Future[None]] | None" = None
     _ended: "Ended | None" = None
     _value: Any = None
-    _error: BaseException | None = None
+    _failure: Failed | MeshError | None = None
     _unseen: "Unseen | None" = None
     _looked: bool = False
 
@@ -62,9 +63,9 @@ class Job(JobRecord, Generic[R_co], eq=False, kw_only=True):
             self._unseen.seen = True
 
     def _outcome(self) -> R_co:
-        if self._error is not None:
+        if self._failure is not None:
             self._look()
-            raise self._error.with_traceback(None)  # not that of whoever asked before
+            raise _error_of(self._failure)
         return cast("R_co", self._value)
 
     def _wait(self) -> "asyncio.Future[None]":
@@ -129,7 +130,7 @@ class Job(JobRecord, Generic[R_co], eq=False, kw_only=True):
                 except ValueError as error:
                     self._fail(MeshError(f"the result cannot be decoded: {error}", started=True))
         elif type(outcome) is Failed:
-            self._fail(unpack_failure(outcome.body).to_exception())
+            self._fail(outcome)
         else:
             self._fail(cast("MeshError", outcome))
         self.body = b""
@@ -141,26 +142,36 @@ class Job(JobRecord, Generic[R_co], eq=False, kw_only=True):
         if self._ended is not None:
             self._ended.put(self)
 
-    def _fail(self, error: BaseException) -> None:
-        self._error = error
-        if not self._looked and not isinstance(error, ClosedError | JobCancelled):
-            self._unseen = Unseen(f"job {self.id.hex()} of task {self.task!r} failed", error)
+    def _fail(self, failure: Failed | MeshError) -> None:
+        self._failure = failure
+        if not self._looked and not isinstance(failure, ClosedError | JobCancelled):
+            self._unseen = Unseen(f"job {self.id.hex()} of task {self.task!r} failed", failure)
+
+
+def _error_of(failure: Failed | MeshError) -> BaseException:
+    """Make the error anew for each who asks.
+
+    One that was raised leads, by its traceback, to the frames of whoever asked, and these to the job: it is not kept.
+    """
+    if type(failure) is Failed:
+        return unpack_failure(failure.body).to_exception()
+    return copy.copy(cast("MeshError", failure))
 
 
 class Unseen:
     """Warns, once, of a failure that nobody ever looked at. Only jobs that failed carry one."""
 
-    __slots__ = ("_error", "_what", "seen")
+    __slots__ = ("_failure", "_what", "seen")
 
-    def __init__(self, what: str, error: BaseException) -> None:
+    def __init__(self, what: str, failure: Failed | MeshError) -> None:
         self._what = what
-        self._error = error
+        self._failure = failure
         self.seen = False
 
     def __del__(self) -> None:
         """Warn unless it was seen."""
         if not self.seen:
-            log.warning("%s and nobody asked for its outcome: %r", self._what, self._error)
+            log.warning("%s and nobody asked for its outcome: %r", self._what, _error_of(self._failure))
 
 
 def _wake(waiters: "list[asyncio.Future[None]]") -> None:

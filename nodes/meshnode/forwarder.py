@@ -68,7 +68,7 @@ class Forwarder(Client):
         self._post_to_node(Tick())
 
 
-class ForwardedJob(JobRecord, eq=False, kw_only=True):
+class ForwardedJob(JobRecord, eq=False, gc=False, kw_only=True):
     """A bridge caller's job on its way to another node; it is not forwarded again from there."""
 
     _held: Held

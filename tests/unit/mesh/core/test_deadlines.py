@@ -7,7 +7,7 @@ from mesh.core.deadlines import SLACK, Deadlines
 from mesh.core.record import JobRecord
 
 
-class Watched(JobRecord, eq=False, weakref=True):
+class Watched(JobRecord, eq=False, gc=True, weakref=True):
     """A job of which one can see whether it is still held."""
 
 

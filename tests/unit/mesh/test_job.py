@@ -1,0 +1,91 @@
+"""A job in the hands of the application, without a node."""
+
+import asyncio
+import logging
+import weakref
+from typing import Any, cast
+
+import pytest
+
+from mesh.errors import Failure, JobLost, RemoteError
+from mesh.job import Job
+from mesh.wire.messages import Failed, Result
+from mesh.wire.payload import pack, pack_failure
+
+JOB_ID = bytes(16)
+
+
+class FakeClient:
+    """Gives jobs a loop, and notes what is cancelled."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.cancelled: list[Job[Any]] = []
+
+    def cancel(self, job: Job[Any]) -> None:
+        self.cancelled.append(job)
+
+
+def a_job() -> Job[Any]:
+    return Job(JOB_ID, "add", b"args", _client=cast(Any, FakeClient()))
+
+
+def end(job: Job[Any], outcome: Result | Failed | JobLost) -> None:
+    job.over = True
+    job.finish(outcome)
+
+
+def failed(message: str) -> Failed:
+    return Failed(JOB_ID, 1, pack_failure(Failure("app.Odd", message)))
+
+
+async def test_a_result_is_given_to_all_who_ask_before_and_after() -> None:
+    job = a_job()
+    early = asyncio.ensure_future(job.result())
+    await asyncio.sleep(0)
+    end(job, Result(JOB_ID, 1, pack([1, 2])))
+    assert await early == await job == [1, 2]
+    assert job.body == b"", "arguments are not kept once they are of no use"
+
+
+@pytest.mark.parametrize("outcome", [failed("no"), JobLost("gone", started=True)])
+async def test_an_error_that_was_raised_is_not_kept_by_its_job(outcome: Failed | JobLost) -> None:
+    job = a_job()
+    end(job, outcome)
+    seen = []
+    for _ in range(2):
+        try:
+            await job
+        except (RemoteError, JobLost) as error:
+            seen.append((weakref.ref(error), getattr(error, "started", None)))
+    assert [started for _, started in seen] == [True, True]
+    assert all(error() is None for error, _ in seen), "else each would keep the frames of whoever asked, for good"
+
+
+async def test_a_failure_that_nobody_asked_for_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        asked, unasked = a_job(), a_job()
+        end(asked, failed("seen"))
+        end(unasked, failed("unseen"))
+        with pytest.raises(RemoteError):
+            await asked
+        del asked, unasked
+    (told,) = caplog.records
+    assert "unseen" in told.getMessage()
+
+
+async def test_an_await_that_is_cancelled_cancels_the_job_if_it_was_the_last() -> None:
+    job = a_job()
+    client = cast(FakeClient, job._client)
+    first, second = (asyncio.ensure_future(wait_for(job)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    assert client.cancelled == []
+    second.cancel()
+    await asyncio.sleep(0)
+    assert client.cancelled == [job]
+
+
+async def wait_for(job: Job[Any]) -> Any:
+    return await job
