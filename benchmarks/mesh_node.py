@@ -20,12 +20,13 @@ class MeshNode:
     """Runs `meshnode benchmarks.app` on free ports of this host, by default without mDNS and without a bridge.
 
     `seed` is where clients connect. `ready_s` is how long the log took to say that the node is ready, from the start
-    of the process; `began` is that start, on the clock that all processes of a host share.
+    of the process; `began` is that start, on the clock that all processes of a host share. `cpus`: it stays on these.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, cpus: set[int] | None = None) -> None:
+        pin = ["taskset", "-c", ",".join(map(str, cpus))] if cpus else []
         self._command = [
-            *TETHER, sys.executable, "-m", "meshnode", "benchmarks.app", "--workers", str(workers),
+            *TETHER, *pin, sys.executable, "-m", "meshnode", "benchmarks.app", "--workers", str(workers),
             "--bind", "127.0.0.1:0", "--no-mdns", "--no-bridge", "--grace", "2",
         ]  # fmt: skip
         self.seed = ""

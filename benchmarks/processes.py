@@ -82,6 +82,18 @@ class Child(Generic[R]):
         return value
 
 
+def two_cpus() -> tuple[set[int], set[int]]:
+    """One CPU for a caller and another for what serves it, as if these were two hosts; the same where there is one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return {allowed[0]}, {allowed[-1]}
+
+
+def pinned(cpus: set[int], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function on these CPUs; to be called in a process of its own."""
+    os.sched_setaffinity(0, cpus)
+    return function(*args, **kwargs)
+
+
 def in_child(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call the function in a fresh process and return what it returns."""
     with Child(function, *args, **kwargs) as child:

@@ -128,8 +128,14 @@ class Bridge:
     def reply(self, owner: Owner, items: list[NodeItem]) -> None:
         """Tell the connection behind an owner these items; it may have ended meanwhile. `speak` sends the replies."""
         connection = self._by_owner.get(owner.key)
-        if connection is not None and connection.reply(items):
-            self._speaking.append(connection)
+        if connection is None:
+            return
+        try:
+            if connection.reply(items):
+                self._speaking.append(connection)
+        except Exception:
+            log.exception("answering a plain socket failed; it is closed")
+            self._close_failed(connection)
 
     def speak(self) -> None:
         """Send the replies of this turn, one right after another.
@@ -138,7 +144,11 @@ class Bridge:
         """
         speaking, self._speaking = self._speaking, []
         for connection in speaking:
-            connection.speak()
+            try:
+                connection.speak()
+            except Exception:
+                log.exception("answering a plain socket failed; it is closed")
+                self._close_failed(connection)
 
     def drain(self) -> None:
         """Tell the scheduler of all that was read. From now on `$ping` says MeshBusy, and who is owed nothing goes."""

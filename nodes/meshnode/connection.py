@@ -18,9 +18,6 @@ from mesh.wire.messages import NodeItem
 from meshnode.core.conversation import CROWDED_BYTES, Conversation, Phase
 from meshnode.core.events import Event
 
-PIECE_BYTES = 256 * 1024
-"""Bytes read at a time."""
-
 UNSENT_BYTES = 256 << 20
 """Bytes of replies that may wait for one caller: what its jobs in flight return comes, though it does not read."""
 
@@ -38,8 +35,9 @@ the connection as soon as a reply has reached it, and its kernel then drops what
 RESCUE_BYTES = 16 << 20
 """Bytes read at most from a connection that is lost, what its kernel had taken before."""
 
-_piece = bytearray(PIECE_BYTES)
+_piece = bytearray(256 * 1024)
 _view = memoryview(_piece)
+"""Input is read into this, a piece at a time."""
 
 
 class Host(Protocol):
@@ -128,11 +126,10 @@ class Connection:
         """Do what the socket is ready for."""
         if what & select.EPOLLOUT:
             self._send_unsent()
-        if what & ~select.EPOLLOUT and not self._lost:
-            if self.reading:
-                self.read(now)
-            elif what & (select.EPOLLERR | select.EPOLLHUP):
-                self._lose()
+        if self.reading and what & ~select.EPOLLOUT and not self._lost:
+            self.read(now)
+        elif what & (select.EPOLLERR | select.EPOLLHUP):
+            self._lose()
 
     def read(self, now: float) -> None:
         """Take what has come."""
@@ -164,11 +161,11 @@ class Connection:
         """Take note that no more input comes; while answers are owed the caller may still read, so stay open."""
         self._ended = True
         self.reading = False
-        if self._conversation.leave() and not self._unsent:
+        if not self._unsent and self._conversation.leave():
             self._drop()
-            return
-        self._conversation.ended(self._loop.time())
-        self._turn()
+        else:
+            self._conversation.ended(self._loop.time())
+            self._turn()
 
     def _lose(self) -> None:
         """The connection is gone: read what the kernel had taken before, and leave it to run."""
@@ -205,10 +202,9 @@ class Connection:
         """Take what came of jobs; True if all that is left to do is to `speak`, after this turn's other replies."""
         plain = not (self._unsent or self._holding or self._closing or self._failed)
         self._line = self._conversation.answer(items, self._loop.time(), plain=plain)
-        if self._line:
-            return True
-        self._turn()
-        return False
+        if not self._line:
+            self._turn()
+        return bool(self._line)
 
     def speak(self) -> None:
         """Send the reply that is left."""
@@ -310,10 +306,9 @@ class Connection:
         del self._unsent[:sent]
         if not self._unsent and self._closing:
             self._drop()
-        elif len(self._unsent) <= RESUME_BYTES and self._conversation.waits_for_reader:
-            self._conversation.resumed(self._loop.time())
-            self._turn()
-        elif not self._unsent:
+        elif len(self._unsent) <= RESUME_BYTES:
+            if self._conversation.waits_for_reader:
+                self._conversation.resumed(self._loop.time())
             self._turn()
 
     def _follow(self) -> None:

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 BURST = 16
 """Datagrams taken from one worker in one turn."""
 
+MANY = 32
+"""Outcomes in a datagram that say that its worker is in the midst of many."""
+
 END = msgspec.msgpack.encode(Orders(0, []))
 """Orders without jobs: end when you have done what you have."""
 
@@ -187,11 +190,12 @@ class Supervisor:
                 if what & select.EPOLLOUT:
                     self._send_waiting(link)
                 if what & select.EPOLLIN:
-                    self._take_outcomes(link, events, BURST)
+                    self._take_outcomes(link, events)
         if events:
             self._turn(events)
 
-    def _take_outcomes(self, link: Link, events: list[Event], most: int) -> None:
+    def _take_outcomes(self, link: Link, events: list[Event], *, most: int = BURST) -> None:
+        """Read what a worker has sent: all if `most` is more than a burst, else as long as much comes."""
         for _ in range(most):
             try:
                 datagram, descriptor = self._receiver.receive(link.ours, socket.MSG_DONTWAIT)
@@ -203,6 +207,8 @@ class Supervisor:
             if ran:
                 attach(ran[0].ends, descriptor)
                 events.append(Ended(link.key, ran))
+                if most <= BURST and len(ran[-1].ends) < MANY:
+                    return  # it has hardly sent more; to be refused costs more than to be told again if it has
             else:
                 self._worker_ready(link, events)
 
@@ -316,7 +322,7 @@ class Supervisor:
 
     def _bury(self, link: Link, text: str, events: list[Event]) -> None:
         """A worker is dead: read what it had sent, end what it had taken up, start another."""
-        self._take_outcomes(link, events, sys.maxsize)
+        self._take_outcomes(link, events, most=sys.maxsize)
         started = self._words[link.slot]
         self._drop(link)
         if link.ready:
@@ -370,7 +376,7 @@ class Supervisor:
         self._await_deaths()
         events: list[Event] = []
         for link in list(self._links.values()):
-            self._take_outcomes(link, events, sys.maxsize)
+            self._take_outcomes(link, events, most=sys.maxsize)
             if link.ready:
                 events.append(WorkerLost(link.key, self._words[link.slot], "its zygote died"))
             self._drop(link)

@@ -1,10 +1,12 @@
 """The bridge on real sockets, with the real scheduler and, in place of processes, workers on the same loop."""
 
 import asyncio
+import errno
 import functools
 import inspect
 import json
 import logging
+import os
 import socket
 import struct
 import sys
@@ -28,6 +30,7 @@ from meshnode import bridge as bridge_module
 from meshnode import connection as connection_module
 from meshnode.bridge import Bridge
 from meshnode.config import Settings
+from meshnode.core.conversation import Conversation
 from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
 from meshnode.core.events import Draining, Ended, Event, TakenBack, Tick, WorkerLost, WorkerReady
 from meshnode.core.orders import Ran
@@ -657,6 +660,79 @@ async def test_a_caller_that_reads_late_misses_nothing() -> None:
         assert await task == list(range(5000))
 
 
+def lines_read_slowly(connection: socket.socket, number: int) -> list[Any]:
+    """Read that many lines, a little at a time."""
+    got = bytearray()
+    while got.count(b"\n", max(0, len(got) - 20_000)) == 0 or got.count(b"\n") < number:
+        piece = connection.recv(20_000)
+        assert piece, "the end of the stream"
+        got += piece
+        time.sleep(0.0001)
+    return [json.loads(line) for line in got.splitlines()]
+
+
+@on_both_loops
+async def test_replies_larger_than_the_sockets_buffer_arrive_whole_and_in_order_at_a_slow_reader() -> None:
+    values = [
+        letter * size
+        for letter, size in zip("abcdefgh", (3_000_000, 10, 70_000, 0, 2_000_000, 1, 5, 400_000), strict=True)
+    ]
+    stalled = threading.Event()
+
+    def slow(place: tuple[str, int]) -> list[Any]:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(place)
+            connection.settimeout(20)
+            connection.sendall(b"".join(json.dumps(note(value)).encode() + b"\n" for value in values))
+            stalled.wait()
+            return lines_read_slowly(connection, len(values))
+
+    async with a_node() as node, node.caller() as other:
+        task = asyncio.ensure_future(node.in_a_thread(slow))
+        await node.until(lambda: any(c._unsent for c in node.bridge._open))
+        assert await other.ask(note("meanwhile")) == "meanwhile"
+        stalled.set()
+        assert await task == values
+
+
+@on_both_loops
+async def test_one_reply_after_another_each_larger_than_the_sockets_buffer_arrives_whole_at_a_slow_reader() -> None:
+    sizes = (1_000_000, 3_000_000, 1, 2_000_000)
+
+    def slow(place: tuple[str, int]) -> list[int]:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(place)
+            connection.settimeout(20)
+            lengths = []
+            for size in sizes:
+                connection.sendall(b'{"function":"big","args":[%d]}\n' % size)
+                (text,) = lines_read_slowly(connection, 1)
+                assert text == "x" * size
+                lengths.append(len(text))
+            return lengths
+
+    async with a_node() as node:
+        assert await node.in_a_thread(slow) == list(sizes)
+
+
+@on_both_loops
+async def test_what_is_unsent_when_a_caller_has_ended_its_side_still_arrives() -> None:
+    def slow(place: tuple[str, int]) -> tuple[list[Any], bytes]:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(place)
+            connection.settimeout(20)
+            connection.sendall(b'{"function":"big","args":[3000000]}\n' * 2)
+            connection.shutdown(socket.SHUT_WR)
+            return lines_read_slowly(connection, 2), connection.recv(1)
+
+    async with a_node() as node:
+        assert await node.in_a_thread(slow) == (["x" * 3_000_000] * 2, b"")
+        await node.until(lambda: not node.bridge._open)
+
+
 @on_both_loops
 async def test_reading_pauses_while_much_waits_and_goes_on_after() -> None:
     lines = 40_000
@@ -729,6 +805,142 @@ async def test_the_accepted_sockets_are_kept_alive_and_send_at_once() -> None:
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 55
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+
+
+# failures that are of one connection
+
+
+POISON = b"poison"
+
+
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever writes the word run into a fault of ours."""
+    received = Conversation.received
+
+    def fail(self: Conversation, piece: bytes, now: float) -> None:
+        if POISON in piece:
+            raise RuntimeError("a fault of ours")
+        received(self, piece, now)
+
+    monkeypatch.setattr(Conversation, "received", fail)
+
+
+@on_both_loops
+async def test_a_connection_whose_handling_raises_is_closed_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned(monkeypatch)
+    async with a_node() as node, node.caller() as other, node.caller() as waiting:
+        waiting.send({"function": "hold", "args": [7]})
+        async with node.caller() as unlucky:
+            assert [await unlucky.ask(note(1)), await other.ask(note(2))] == [1, 2]
+            unlucky.send(raw=POISON)
+            with suppress(ConnectionError):
+                assert await unlucky.end() == b""
+        assert await other.ask(note(3)) == 3
+        node.release()
+        assert await waiting.line() == 7
+        assert len(node.bridge._open) == 2
+        async with node.caller() as another:
+            assert await another.ask(note(4)) == 4
+    (record,) = caplog.records
+    assert "it is closed" in record.getMessage()
+
+
+@on_both_loops
+async def test_a_connection_whose_first_words_raise_is_closed_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned(monkeypatch)
+    async with a_node() as node, node.caller() as other:
+        assert await other.ask(note(1)) == 1
+        with socket.create_connection(node.place) as unlucky:
+            unlucky.send(POISON)  # before it is accepted
+            unlucky.setblocking(False)
+            assert await other.ask(note(2)) == 2
+            await node.until(lambda: len(node.bridge._open) == 1)
+            with suppress(ConnectionError):
+                assert unlucky.recv(1) == b""
+        assert await other.ask(note(3)) == 3
+    assert len(caplog.records) == 1
+
+
+@on_both_loops
+async def test_a_connection_whose_answer_raises_takes_nobody_elses_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = Conversation.answer
+
+    def fail(self: Conversation, items: Any, now: float, **options: Any) -> bytes:
+        if any(b"poison" in getattr(item, "body", b"") for item in items):
+            raise RuntimeError("a fault of ours")
+        return answer(self, items, now, **options)
+
+    monkeypatch.setattr(Conversation, "answer", fail)
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    async with a_node(workers=2) as node, node.caller() as unlucky, node.caller() as other:
+        other.send({"function": "hold", "args": ["well"]})
+        await node.until(lambda: sum(w.running is not None for w in node._workers.values()) == 1)
+        unlucky.send({"function": "hold", "args": ["poison"]})
+        await node.until(lambda: sum(w.running is not None for w in node._workers.values()) == 2)
+        node.release()  # both end in one turn, and what came of the second job's worker is told first
+        async with asyncio.timeout(3):
+            assert await other.line() == "well"
+        assert await other.ask(note(1)) == 1
+    assert faults == []
+
+
+class Listener:
+    """A listening socket that cannot accept so many times."""
+
+    def __init__(self, listener: socket.socket, failures: list[OSError]) -> None:
+        self._listener = listener
+        self.failures = failures
+        self.tried = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.tried += 1
+        if self.failures:
+            raise self.failures.pop()
+        return self._listener.accept()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._listener, name)
+
+
+@on_both_loops
+async def test_where_no_more_descriptors_may_be_opened_callers_wait_and_a_warning_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bridge_module, "_RETRY_S", 0.05)
+    async with a_node() as node, node.caller() as before:
+        assert await before.ask(note(1)) == 1
+        assert node.bridge._listener is not None
+        failing = Listener(node.bridge._listener, [OSError(errno.EMFILE, os.strerror(errno.EMFILE)) for _ in range(3)])
+        monkeypatch.setattr(node.bridge, "_listener", failing)
+        async with node.caller() as caller:
+            caller.send(note(3))
+            await node.until(lambda: failing.tried > 0)
+            assert await before.ask(note(2)) == 2, "those who are there are served"
+            assert await caller.line() == 3
+        assert failing.failures == []
+        assert failing.tried < 20, "it is not tried in every turn"
+    (record,) = caplog.records
+    assert "plain sockets wait" in record.getMessage()
+    assert "Too many open files" in record.getMessage()
+
+
+@on_both_loops
+async def test_a_caller_that_is_gone_before_it_is_accepted_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with a_node() as node:
+        assert node.bridge._listener is not None
+        failing = Listener(
+            node.bridge._listener, [ConnectionAbortedError(errno.ECONNABORTED, "gone") for _ in range(3)]
+        )
+        node.bridge._listener = failing  # type: ignore[assignment]  # it does what the bridge asks of one
+        async with node.caller() as caller:
+            assert await caller.ask(note(1)) == 1
+        assert failing.failures == []
+    assert caplog.records == []
 
 
 # listening and leaving

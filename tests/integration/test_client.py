@@ -1,6 +1,7 @@
 """The client against real nodes: what it promises, and what happens when a node or a worker does not live up to it."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ from mesh.errors import (
 )
 from mesh.wire.codec import encode_client
 from mesh.wire.messages import MAGIC, VERSIONS, ClientMessage, Hello
+from meshnode.worker.link import DATAGRAM, LARGE
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, write_tasks
 
@@ -104,6 +106,11 @@ def size(body: bytes) -> int:
 @mesh.task
 def blob(length: int) -> bytes:
     return b"x" * length
+
+
+@mesh.task
+def echoed(body: bytes) -> bytes:
+    return body
 
 
 @mesh.task
@@ -658,6 +665,32 @@ async def test_many_bodies_of_one_turn_are_split_over_messages(client: mesh.Clie
     small = [client.submit("size", b"x" * 20_000) for _ in range(800)]
     assert set(await asyncio.gather(*jobs)) == {64 << 10}
     assert set(await asyncio.gather(*small)) == {20_000}
+
+
+async def test_bodies_arrive_as_they_were_although_their_sender_lets_go_of_them_at_once(client: mesh.Client) -> None:
+    around = (32 << 10, 64 << 10, LARGE, DATAGRAM, 1 << 20)
+    sizes = [size + more for size in around for more in (-100, -1, 0, 1)] * 3
+    digests, jobs = [], []
+    for size in sizes:
+        body = os.urandom(size)
+        digests.append(hashlib.sha256(body).digest())
+        jobs.append(client.submit("echoed", body))
+        del body
+    for job, size, digest in zip(jobs, sizes, digests, strict=True):
+        litter = bytearray(b"\xff" * size)  # where something might be used again too soon
+        result = await job
+        del litter
+        assert (len(result), hashlib.sha256(result).digest()) == (size, digest)
+
+
+async def test_bodies_in_a_buffer_that_their_sender_uses_again_arrive_as_they_were(client: mesh.Client) -> None:
+    buffer = bytearray(200_000)
+    jobs = []
+    for number in range(20):
+        buffer[:] = bytes([number]) * len(buffer)
+        jobs.append(client.submit("echoed", buffer))
+    for number, job in enumerate(jobs):
+        assert await job == bytes([number]) * len(buffer)
 
 
 # strangers

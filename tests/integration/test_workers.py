@@ -88,6 +88,34 @@ async def wait(seconds: float) -> int:
     return os.getpid()
 """
 
+OVERLAP = '''
+import asyncio, os, time
+
+
+def tell(what, number):
+    descriptor = os.open("told", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{os.getpid()} {what} {number}\\n".encode())
+    os.close(descriptor)
+
+
+@mesh.task(bridge=True)
+async def coro(number: int) -> int:
+    """Tell when it begins and ends, and let others run in between."""
+    tell("begin", number)
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+    tell("end", number)
+    return number
+
+
+@mesh.task(bridge=True)
+def sync(number: int) -> int:
+    tell("begin", number)
+    time.sleep(0.001)
+    tell("end", number)
+    return number
+'''
+
 LIFESPAN = '''
 import os, signal, time
 
@@ -282,6 +310,72 @@ async def test_bodies_too_large_for_a_datagram_come_back_as_they_were(folder: Pa
             assert [result[::-1] for result in results] == bodies
             processes = [node.pid, *(worker.pid for worker in workers_of(node))]
             await until(lambda: not any(memory_files_of(pid) for pid in processes))
+
+
+# one after another
+
+
+def steps(folder: Path) -> list[tuple[int, str, int]]:
+    """What tasks have told: process, what, which; and forget it."""
+    told = [line.split() for line in (folder / "told").read_text().splitlines()]
+    (folder / "told").unlink()
+    return [(int(pid), what, int(number)) for pid, what, number in told]
+
+
+def strictly(numbers: Iterable[int]) -> list[tuple[str, int]]:
+    return [(what, number) for number in numbers for what in ("begin", "end")]
+
+
+@pytest.fixture
+def overlap(tmp_path: Path) -> Path:
+    write_tasks(tmp_path, OVERLAP)
+    return tmp_path
+
+
+async def test_without_places_to_share_a_worker_runs_coroutines_strictly_one_after_another(overlap: Path) -> None:
+    with NodeProcess(overlap, workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            for _ in range(2):  # unknown at first, then known to be steady
+                tasks = ["coro", "coro", "coro", "sync"] * 15
+                jobs = [client.submit(task, number) for number, task in enumerate(tasks)]
+                assert await asyncio.gather(*jobs) == list(range(60))
+                told = steps(overlap)
+                for pid in {pid for pid, _, _ in told}:
+                    mine = [(what, number) for told_by, what, number in told if told_by == pid]
+                    assert mine == strictly(number for what, number in mine if what == "begin")
+                assert len({number for _, _, number in told}) == 60
+
+
+@pytest.mark.parametrize("concurrency", ["1", "4"])
+async def test_a_plain_sockets_requests_run_strictly_one_after_another_whatever_runs_them(
+    overlap: Path, concurrency: str
+) -> None:
+    with NodeProcess(overlap, "--concurrency", concurrency, workers=3, bridge=True) as node:
+        host, _, port = node.bridge.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(20):
+            for tasks in (["coro"] * 40, ["coro", "sync", "coro", "coro", "sync"] * 8):
+                asked = [
+                    b'{"function": "%b", "args": [%d]}\n' % (task.encode(), number) for number, task in enumerate(tasks)
+                ]
+                writer.write(b"".join(asked[:20]))
+                for request in asked[20:]:
+                    writer.write(request)
+                    await asyncio.sleep(0)
+                assert [int(await reader.readline()) for _ in tasks] == list(range(40))
+                assert [(what, number) for _, what, number in steps(overlap)] == strictly(range(40))
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_coroutines_that_may_share_a_worker_do(overlap: Path) -> None:
+    with NodeProcess(overlap, "--concurrency", "8", workers=1) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            assert await asyncio.gather(*(client.submit("coro", number) for number in range(40))) == list(range(40))
+            told = [(what, number) for _, what, number in steps(overlap)]
+            assert told != strictly(number for what, number in told if what == "begin")
 
 
 # the node dies, or is asked to end

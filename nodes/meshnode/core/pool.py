@@ -182,9 +182,9 @@ class Pool:
     def _sort(self, worker: Worker) -> None:
         """Note whether a worker runs one job that is sure to end soon, or has another behind it."""
         key = worker.key
-        jobs = len(worker.outstanding)
+        jobs = 0 if worker.coroutines else len(worker.outstanding)
         self._alone.pop(key, None)
-        if jobs > 1 and not worker.coroutines:
+        if jobs > 1:
             self._ahead[key] = worker
             return
         self._ahead.pop(key, None)

@@ -704,11 +704,14 @@ class Scheduler:
         return given
 
     def _dispatch(self, worker: Worker, entry: TaskEntry, given: list[Held], now: float) -> None:
-        """Send jobs of one task to a worker, with those that it gets in this turn already."""
+        """Send jobs of one task to a worker, short ones with those that it gets in this turn already.
+
+        Others travel alone: what is read is not called back.
+        """
         first = self.pool.give(worker, given)
         jobs = [held.submit for held in given]
         known = self._dispatched.get(worker.key)
-        if known is not None and known[0] is entry:
+        if known is not None and known[0] is entry and (entry.runtime.short or entry.kind != WHOLE):
             known[1].extend(jobs)
         else:
             self._dispatched[worker.key] = entry, jobs

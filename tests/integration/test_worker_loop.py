@@ -1,0 +1,279 @@
+"""A worker process without a node: when it tells what has ended."""
+
+import mmap
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.wire.messages import Result, Submit
+from mesh.wire.payload import pack_arguments, unpack
+from meshnode.core.orders import Ran
+from meshnode.worker.link import BUFFER, Receiver, decode_ran, pack_orders, send
+from meshnode.worker.loop import FLUSH_NS
+from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
+from tests.support.nodes import write_tasks
+
+TASKS = '''
+import os, time
+
+
+@mesh.task
+def noop(x: int = 0) -> int:
+    return x
+
+
+@mesh.task
+def spin(micros: int) -> int:
+    """Be at work for as long as that, whatever else the machine does."""
+    until = time.perf_counter_ns() + micros * 1000
+    while time.perf_counter_ns() < until:
+        pass
+    return micros
+
+
+@mesh.task
+def wait_for(path: str) -> str:
+    """Run until a file is there."""
+    while not os.path.exists(path):
+        time.sleep(0.001)
+    return path
+'''
+
+COROUTINES = """
+
+@mesh.task
+async def coro(x: int = 0) -> int:
+    return x
+"""
+
+PROGRAM = """
+import mmap, socket, sys
+
+from meshnode.worker.catalogue import load
+from meshnode.worker.loop import WorkerLoop
+
+link = socket.socket(fileno=int(sys.argv[1]))
+words = memoryview(mmap.mmap(int(sys.argv[2]), 8)).cast("Q")
+WorkerLoop(link, load([sys.argv[3]], "."), words, title="a worker under test").serve()
+"""
+
+PATIENCE_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("app")
+    write_tasks(made, TASKS)
+    write_tasks(made, TASKS + COROUTINES, name="mixed")
+    return made
+
+
+class Worker:
+    """A worker, and what a node sees of it. Orders that are given before `start` lie ready when it begins."""
+
+    def __init__(self, folder: Path, module: str) -> None:
+        self._folder = folder
+        self._module = module
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self._ours, self._theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self._words_fd = os.memfd_create("words", os.MFD_CLOEXEC)
+        os.truncate(self._words_fd, 8)
+        self._words = mmap.mmap(self._words_fd, 8)
+        self._receiver = Receiver()
+        self._last = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def give(self, task: str, *arguments: Any) -> None:
+        """Send orders for jobs of a task, one for each argument, in one datagram."""
+        jobs = []
+        for number, argument in enumerate(arguments, self._last + 1):
+            jobs.append(Submit(number.to_bytes(16, "big"), 1, task, 0, None, None, pack_arguments([argument], {})))
+        for packet in pack_orders(self._last + 1, jobs):
+            send(self._ours, packet, socket.MSG_DONTWAIT)
+        self._last += len(jobs)
+
+    def start(self) -> None:
+        """Start it, and wait until it has said that it is ready."""
+        command = [sys.executable, "-c", PROGRAM, str(self._theirs.fileno()), str(self._words_fd), self._module]
+        self._process = subprocess.Popen(
+            command, cwd=self._folder, pass_fds=(self._theirs.fileno(), self._words_fd), stdin=subprocess.DEVNULL
+        )
+        assert self.hear() == []
+
+    def hear(self) -> list[Ran]:
+        """Return the next datagram's outcomes."""
+        assert select.select([self._ours], [], [], PATIENCE_S)[0], "the worker says nothing"
+        datagram, _ = self._receiver.receive(self._ours)
+        return decode_ran(datagram)
+
+    def hear_all(self, number: int) -> list[list[Ran]]:
+        """Return the datagrams with the next outcomes, that many in all."""
+        heard: list[list[Ran]] = []
+        while sum(len(ran.ends) for datagram in heard for ran in datagram) < number:
+            heard.append(self.hear())
+        return heard
+
+    def says_nothing(self) -> bool:
+        return not select.select([self._ours], [], [], 0)[0]
+
+    def until_taken_up(self, number: int) -> None:
+        """Wait until it runs this order."""
+        deadline = time.monotonic() + PATIENCE_S
+        while int.from_bytes(self._words[:], sys.byteorder) < number:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def nudge(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGURG)
+
+    def end(self) -> None:
+        """Ask it to end, and wait for that."""
+        if self._process is not None:
+            for packet in pack_orders(0, []):
+                send(self._ours, packet)
+            assert self._process.wait(PATIENCE_S) == 0
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._ours.close()
+        self._theirs.close()
+        self._words.close()
+        os.close(self._words_fd)
+
+
+@contextmanager
+def a_worker(folder: Path, module: str = "tasks") -> Iterator[Worker]:
+    worker = Worker(folder, module)
+    try:
+        yield worker
+        worker.end()
+    finally:
+        worker.close()
+
+
+def numbered(datagrams: list[list[Ran]]) -> list[tuple[int, Any]]:
+    """The numbers and results in the order in which they came."""
+    told = []
+    for ran in (ran for datagram in datagrams for ran in datagram):
+        for number, end in enumerate(ran.ends, ran.first):
+            assert isinstance(end, Result)
+            told.append((number, unpack(end.body)))
+    return told
+
+
+def sizes(datagrams: list[list[Ran]]) -> list[int]:
+    return [sum(len(ran.ends) for ran in datagram) for datagram in datagrams]
+
+
+def test_outcomes_of_several_datagrams_that_lie_ready_leave_together(folder: Path) -> None:
+    with a_worker(folder) as worker:
+        for number in range(1, 101):
+            worker.give("noop", number)
+        worker.start()
+        told = worker.hear_all(100)
+        assert numbered(told) == [(number, number) for number in range(1, 101)]
+        assert len(told) < 50, "a few in half a millisecond, however busy the machine is"
+
+
+def test_outcomes_of_one_datagram_leave_together(folder: Path) -> None:
+    with a_worker(folder) as worker:
+        worker.give("noop", *range(1, 101))
+        worker.start()
+        told = worker.hear_all(100)
+        assert numbered(told) == [(number, number) for number in range(1, 101)]
+        assert len(told) < 50
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one datagram", "several"])
+def test_no_outcome_is_kept_for_longer_than_a_moment_while_others_run(folder: Path, *, together: bool) -> None:
+    micros, jobs = FLUSH_NS // 5000, 60
+    with a_worker(folder) as worker:
+        if together:
+            worker.give("spin", *[micros] * jobs)
+        else:
+            for _ in range(jobs):
+                worker.give("spin", micros)
+        worker.start()
+        told = worker.hear_all(jobs)
+        assert numbered(told) == [(number, micros) for number in range(1, jobs + 1)]
+        assert max(sizes(told)) <= FLUSH_NS / (micros * 1000) + 1
+        assert all(micros * 1000 * len(ran.ends) <= ran.spent for datagram in told for ran in datagram)
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one datagram", "several"])
+def test_the_outcome_of_a_job_that_ran_for_longer_than_a_moment_leaves_at_once(folder: Path, *, together: bool) -> None:
+    micros = 2 * FLUSH_NS // 1000
+    with a_worker(folder) as worker:
+        for jobs in [[micros] * 10] if together else [[micros]] * 10:
+            worker.give("spin", *jobs)
+        worker.start()
+        assert sizes(worker.hear_all(10)) == [1] * 10
+
+
+@pytest.mark.parametrize("module", ["tasks", "mixed"])
+def test_a_worker_that_drags_on_sends_what_has_ended_when_it_is_nudged(
+    folder: Path, tmp_path: Path, module: str
+) -> None:
+    with a_worker(folder, module) as worker:
+        worker.give("noop", 1, 2)
+        worker.give("noop", 3)
+        worker.give("wait_for", str(tmp_path / "go"))
+        worker.start()
+        worker.until_taken_up(4)
+        worker.nudge()
+        assert numbered(worker.hear_all(3)) == [(1, 1), (2, 2), (3, 3)]
+        worker.nudge()
+        assert worker.says_nothing()
+        (tmp_path / "go").touch()
+        assert numbered(worker.hear_all(1)) == [(4, str(tmp_path / "go"))]
+
+
+def test_of_one_datagram_what_has_ended_is_sent_when_the_worker_is_nudged(folder: Path, tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("one", "two", "three")]
+    Path(paths[0]).touch()
+    with a_worker(folder) as worker:
+        worker.give("wait_for", *paths)
+        worker.start()
+        for ended, path in enumerate(paths[1:], 1):
+            worker.until_taken_up(ended + 1)
+            worker.nudge()
+            assert numbered(worker.hear_all(1)) == [(ended, paths[ended - 1])]
+            assert worker.says_nothing()
+            Path(path).touch()
+        assert numbered(worker.hear_all(1)) == [(3, paths[2])]
+
+
+def test_however_often_a_worker_is_nudged_each_outcome_is_told_once_and_in_order(folder: Path) -> None:
+    with a_worker(folder) as worker:
+        worker.start()
+        told: list[list[Ran]] = []
+        for start in range(0, 3000, 100):
+            worker.give("noop", *range(start + 1, start + 101))
+            for _ in range(20):
+                worker.nudge()
+            told += worker.hear_all(100)
+        assert numbered(told) == [(number, number) for number in range(1, 3001)]
+
+
+def test_coroutines_without_places_to_share_run_in_their_order_and_are_told_at_once(folder: Path) -> None:
+    with a_worker(folder, "mixed") as worker:
+        worker.give("coro", *range(1, 51))
+        worker.give("noop", 51)
+        worker.give("coro", 52)
+        worker.start()
+        assert numbered(worker.hear_all(52)) == [(number, number) for number in range(1, 53)]
+        assert worker.says_nothing()
