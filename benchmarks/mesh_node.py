@@ -1,5 +1,6 @@
 """A node of the mesh as a process of its own, for as long as a block runs."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import threading
 import time
 from typing import IO, Self
 
-from benchmarks.processes import TETHER, descendants
+from benchmarks.processes import TETHER, Places, cpu_by_thread, descendants
 
 START_S = 30.0
 """Seconds that a node may take to be ready: 64 workers take less than one."""
@@ -20,13 +21,14 @@ class MeshNode:
     """Runs `meshnode benchmarks.app` on free ports of this host, by default without mDNS and without a bridge.
 
     `seed` is where clients connect. `ready_s` is how long the log took to say that the node is ready, from the start
-    of the process; `began` is that start, on the clock that all processes of a host share. `cpus`: it stays on these.
+    of the process; `began` is that start, on the clock that all processes of a host share. `places`: where it
+    and its workers stay.
     """
 
-    def __init__(self, workers: int, *, cpus: set[int] | None = None) -> None:
-        pin = ["taskset", "-c", ",".join(map(str, cpus))] if cpus else []
+    def __init__(self, workers: int, *, places: Places | None = None) -> None:
+        self._places = places
         self._command = [
-            *TETHER, *pin, sys.executable, "-m", "meshnode", "benchmarks.app", "--workers", str(workers),
+            *TETHER, sys.executable, "-m", "meshnode", "benchmarks.app", "--workers", str(workers),
             "--bind", "127.0.0.1:0", "--no-mdns", "--no-bridge", "--grace", "2",
         ]  # fmt: skip
         self.seed = ""
@@ -44,6 +46,8 @@ class MeshNode:
         try:
             if not self._up.wait(START_S) or not self.seed:
                 raise RuntimeError("the node did not start:\n" + "".join(self._log))
+            if self._places is not None:
+                self._settle(self._places)
         except BaseException:
             self.__exit__()
             raise
@@ -59,6 +63,12 @@ class MeshNode:
         self._reader.join()
         assert self._process.stderr is not None
         self._process.stderr.close()
+
+    def _settle(self, places: Places) -> None:
+        for thread in cpu_by_thread(self._process.pid):
+            os.sched_setaffinity(thread, places.middle)
+        for worker in self.workers:
+            os.sched_setaffinity(worker, places.ends)
 
     @property
     def pid(self) -> int:

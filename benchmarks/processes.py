@@ -82,13 +82,24 @@ class Child(Generic[R]):
         return value
 
 
-def two_cpus() -> tuple[set[int], set[int]]:
-    """One CPU for a caller and another for what serves it, as if these were two hosts; the same where there is one."""
+@dataclass(frozen=True)
+class Places:
+    """Where the processes of a measurement stay: the node (or proxy) on one CPU, callers and workers on another.
+
+    So every hop wakes another CPU, as between hosts. The same one where there is no other.
+    """
+
+    ends: frozenset[int]
+    middle: frozenset[int]
+
+
+def two_places() -> Places:
+    """Choose two of the CPUs that this process may use."""
     allowed = sorted(os.sched_getaffinity(0))
-    return {allowed[0]}, {allowed[-1]}
+    return Places(frozenset(allowed[:1]), frozenset(allowed[-1:]))
 
 
-def pinned(cpus: set[int], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+def pinned(cpus: frozenset[int], function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function on these CPUs; to be called in a process of its own."""
     os.sched_setaffinity(0, cpus)
     return function(*args, **kwargs)

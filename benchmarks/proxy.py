@@ -17,7 +17,7 @@ import msgpack
 import zmq
 
 from benchmarks.mesh_client import percentiles
-from benchmarks.processes import Child, die_with_parent, in_child, pinned
+from benchmarks.processes import Child, Places, die_with_parent, in_child, pinned
 
 NAME = "C zmq.proxy"
 
@@ -35,11 +35,15 @@ Socket = zmq.Socket[bytes]
 # the processes behind the front
 
 
-def _proxy(front: str, back: str, workers: int, serve: Callable[[Socket], None]) -> None:
+def _proxy(front: str, back: str, workers: int, serve: Callable[[Socket], None], places: Places | None) -> None:
     """Fork the workers, before there is a context to fork, and be the proxy."""
+    if places is not None:
+        os.sched_setaffinity(0, places.middle)
     for _ in range(workers):
         if os.fork() == 0:
             die_with_parent()
+            if places is not None:
+                os.sched_setaffinity(0, places.ends)
             serve(_open(back))
             os._exit(1)
     context = zmq.Context()
@@ -228,21 +232,21 @@ def free_port() -> int:
 class Proxy:
     """The proxy and its workers, in processes of their own, for as long as the block runs.
 
-    `tcp`: the client reaches it as it reaches a node of the mesh, and not by the faster way within one host. `cpus`:
-    they stay on these.
+    `tcp`: the client reaches it as it reaches a node of the mesh, and not by the faster way within one host. `places`:
+    where they stay.
     """
 
     def __init__(
-        self, folder: str, workers: int, kind: Kind, *, tcp: bool = False, cpus: set[int] | None = None
+        self, folder: str, workers: int, kind: Kind, *, tcp: bool = False, places: Places | None = None
     ) -> None:
         self._workers = workers
         self._kind = kind
-        self._cpus = cpus or os.sched_getaffinity(0)
+        self._places = places
         self.front = f"tcp://127.0.0.1:{free_port()}" if tcp else f"ipc://{folder}/{kind.name}-{workers}-front"
         self._back = f"ipc://{folder}/{kind.name}-{workers}-{'tcp' if tcp else 'ipc'}-back"
 
     def __enter__(self) -> Self:
-        self._proxy = Child(pinned, self._cpus, _proxy, self.front, self._back, self._workers, self._kind.serve)
+        self._proxy = Child(_proxy, self.front, self._back, self._workers, self._kind.serve, self._places)
         try:
             in_child(_wait_for_workers, self.front, self._workers, self._kind.probe)
         except BaseException:
@@ -257,7 +261,7 @@ class Proxy:
         """Return jobs/s with the window full."""
         return in_child(drive, self.front, jobs, self._kind.per_message)
 
-    def one_at_a_time(self, jobs: int, *, cpus: set[int]) -> dict[str, float]:
+    def one_at_a_time(self, jobs: int, *, cpus: frozenset[int]) -> dict[str, float]:
         """Return p50 and p99 of one job after the other, in µs; the caller stays on some CPUs."""
         return in_child(pinned, cpus, drive_one_at_a_time, self.front, jobs)
 

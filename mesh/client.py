@@ -482,15 +482,15 @@ class Client:
 
     def _arm(self, now: float) -> None:
         """Keep one timer, for the first thing that is due; one that fires early looks and goes on."""
-        wakes = [wake for wake in (self._session.next_wake(), self._dialer.next_wake()) if wake is not None]
-        if not wakes:
+        wake, other = self._session.next_wake(), self._dialer.next_wake()
+        if wake is None or (other is not None and other < wake):
+            wake = other
+        if wake is None or (self._timer is not None and self._timer_at <= wake):
             return
-        wake = max(min(wakes), now)
-        if self._timer is None or wake < self._timer_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = wake
-            self._timer = self.loop.call_at(wake, self._time_passed)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = max(wake, now)
+        self._timer = self.loop.call_at(self._timer_at, self._time_passed)
 
     def _time_passed(self) -> None:
         self._timer = None

@@ -121,10 +121,9 @@ class Link:
         messages = self._drain(BURST)
         if messages:
             self._on_messages(self.key, messages)
-        self._recheck()
 
     def _recheck(self) -> None:
-        """Sending and bounded draining may have used up the edge that announced a message."""
+        """Sending, or stopping short, may have used up the edge that announced a message."""
         if self._more():
             self._loop.call_soon(self._readable)
 
@@ -134,16 +133,21 @@ class Link:
     def _drain(self, most: int) -> list[NodeMessage]:
         messages: list[NodeMessage] = []
         receive = self._socket.recv
-        for _ in range(most):
-            if not readable(self._socket):
+        for n in range(most):
+            if n and not readable(self._socket):
                 break
-            frames: list[Buffer] = [receive(NOBLOCK)]
+            try:
+                frames: list[Buffer] = [receive(NOBLOCK)]
+            except zmq.Again:  # the descriptor speaks of other things too
+                break
             while more(self._socket):
                 frames.append(receive(copy=False).buffer)
             try:
                 messages.append(decode_node(frames, self.oddities))
             except ProtocolError:
                 self.oddities.malformed += 1
+        else:
+            self._loop.call_soon(self._readable)  # there may be more
         return messages
 
     def _monitored(self) -> None:

@@ -116,9 +116,13 @@ class Session:
 
     def next_wake(self) -> float | None:
         """When to call `handle` with a Tick, if nothing else happens before; None for never."""
-        homeless = self._homeless[0][0] if self._homeless else None
-        times = (self._beat_at, self._deadlines.next(), homeless)
-        return min((time for time in times if time is not None), default=None)
+        wake = self._beat_at
+        deadline = self._deadlines.next()
+        if deadline is not None and (wake is None or deadline < wake):
+            wake = deadline
+        if self._homeless and (wake is None or self._homeless[0][0] < wake):
+            wake = self._homeless[0][0]
+        return wake
 
     def unfinished(self) -> list[JobRecord]:
         """Return every job that is not over."""

@@ -61,6 +61,7 @@ class Front:
         self._on_lost = on_lost
         self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._sent = False
         self._descriptor = -1
         self._socket = zmq_context.socket(zmq.ROUTER)
         for option, value in (
@@ -106,9 +107,12 @@ class Front:
         size = 0
         receive = self._socket.recv
         while len(received) < BURST and size < BURST_BYTES:
-            if not readable(self._socket):
+            if received and not readable(self._socket):
                 break
-            routing_id = receive(NOBLOCK)
+            try:
+                routing_id = receive(NOBLOCK)
+            except zmq.Again:  # the descriptor speaks of other things too
+                break
             frames: list[Buffer] = []
             while more(self._socket):
                 if not frames:
@@ -123,9 +127,10 @@ class Front:
             self._on_messages(received)
 
     def recheck(self) -> None:
-        """Look for messages once more: sending may have used up the edge that announced one."""
-        if not self._socket.closed and readable(self._socket):
+        """Look for messages once more if something was sent, which may have used up the edge that announced one."""
+        if self._sent and not self._socket.closed and readable(self._socket):
             self._loop.call_soon(self._readable)
+        self._sent = False
 
     def send(self, routing_id: bytes, frames: list[Buffer]) -> None:
         """Send now or from the client's outbox; whoever cannot be reached is reported to `on_lost`."""
@@ -144,6 +149,7 @@ class Front:
 
     def _try(self, routing_id: bytes, frames: list[Buffer]) -> bool:
         """Send one message whole; False if it has to wait."""
+        self._sent = True
         try:
             self._socket.send(routing_id, NOBLOCK_MORE)
         except zmq.Again:
