@@ -319,10 +319,15 @@ class Client:
         return job
 
     def hand_in(self, record: JobRecord) -> None:
-        """Take a job in; it leaves in this loop's next turn, together with all others of this one."""
+        """Take a job in; it leaves in this loop's next turn, together with all others of this one.
+
+        The only one under way leaves at once: mostly there is none to come with it.
+        """
         self._jobs += 1
         self._submitted.append(record)
-        if not self._turn_due:
+        if self._jobs == 1 and not self._turn_due:
+            self._turn()
+        elif not self._turn_due:
             self._turn_due = True
             self.loop.call_soon(self._turn)
 
