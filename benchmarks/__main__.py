@@ -14,12 +14,14 @@ from typing import cast
 import click
 from rich.console import Console
 
-from benchmarks import proxy, report
+from benchmarks import peers, proxy, report
 from benchmarks.report import Machine, Report
 from benchmarks.rounds import Figure, Samples, Size
 from benchmarks.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs/benchmarks"
+README = ROOT / "README.md"
 
 USUAL = {
     "throughput": "no-op jobs/s, window full, 2 and 64 workers",
@@ -50,6 +52,8 @@ Examples:
   python -m benchmarks --quick               a look in under a minute; writes nothing
   python -m benchmarks throughput latency    only these
   python -m benchmarks costs --out /tmp/x    the report of these, in a folder of its own
+  python -m benchmarks --of a/results.json --of b/results.json --of c/results.json --readme
+                                             the middle of three whole runs, into the documents
 
 \b
 Figures are ratios to a reference in the same run wherever there is one: on a busy machine both suffer.
@@ -72,18 +76,45 @@ Measure = Callable[[Size, Console], list[Figure]]
     help="Where the report goes.  [default: docs/benchmarks after a full run, else nowhere]",
 )
 @click.option("--readme", is_flag=True, help="Put the short table into README.md; wants a full run.")
+@click.option(
+    "--of",
+    "runs",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="RESULTS.JSON",
+    help="Measure nothing: report the middle of these whole runs. Once for each.",
+)
 def main(
-    *, names: tuple[str, ...], quick: bool, rounds: int | None, plots: bool, out: Path | None, readme: bool
+    *,
+    names: tuple[str, ...],
+    quick: bool,
+    rounds: int | None,
+    plots: bool,
+    out: Path | None,
+    readme: bool,
+    runs: tuple[Path, ...],
 ) -> None:
     """Measure the mesh on this machine, against references in the same run."""
     full = not names and not quick
-    if readme and not full:
-        raise click.UsageError("--readme wants a full run: no NAME, no --quick")
+    alone = names == ("peers",)
+    if readme and not (full or alone or runs):
+        raise click.UsageError("--readme wants a full run, or peers alone: no other NAME, no --quick")
+    if runs and (names or quick or rounds):
+        raise click.UsageError("--of measures nothing: no NAME, --quick or --rounds beside it")
     signal.signal(signal.SIGTERM, _end)
     console = Console()
+    if runs:
+        result = report.middle([report.read_json(run) for run in runs])
+        _report(result, console, out or DOCS, plots=plots, readme=readme)
+        return
     size = Size(rounds or (2 if quick else 5), 0.1 if quick else 1.0)
     chosen = list(dict.fromkeys(names or USUAL))
     machine = Machine.here()
+    if alone:
+        beside = peers.measure(size, console, out=out, readme=README if readme else None)
+        by_key = {figure.key: figure for figure in beside}
+        _show(Report(machine, report.versions(), size, quick, chosen, by_key, proxy_rate=None), console)
+        return
     began = time.monotonic()
     bounded = rounds is None and not ONLY_NAMED.keys() & set(chosen)
     figures, failed = _measure_all(chosen, size, console, limit=(QUICK_S if quick else FULL_S) if bounded else math.inf)
@@ -91,17 +122,20 @@ def main(
         machine, report.versions(), size, quick, chosen, {figure.key: figure for figure in figures},
         proxy_rate=_proxy_rate(figures, chosen, size),
     )  # fmt: skip
-    _show(result, console)
     console.print(f"{time.monotonic() - began:.0f} s")
-    folder = out or (ROOT / "docs/benchmarks" if full else None)
+    _report(result, console, out or (DOCS if full else None), plots=plots, readme=readme)
+    if failed:
+        console.print(f"[red]failed: {', '.join(failed)}[/]")
+        sys.exit(1)
+
+
+def _report(result: Report, console: Console, folder: Path | None, *, plots: bool, readme: bool) -> None:
+    _show(result, console)
     if folder is not None:
         _write(result, folder, plots=plots)
         console.print(f"written: {folder}")
     if readme:
-        report.write_readme(result, ROOT / "README.md")
-    if failed:
-        console.print(f"[red]failed: {', '.join(failed)}[/]")
-        sys.exit(1)
+        report.write_readme(result, README)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
@@ -141,7 +175,7 @@ def _measure_all(names: list[str], size: Size, console: Console, *, limit: float
 
 
 def _load(name: str) -> Measure:
-    """Import a benchmark when it is its turn: peers and the bridge bring much with them."""
+    """Import a benchmark when it is its turn: the bridge brings much with it."""
     return cast("Measure", importlib.import_module(f"benchmarks.{name}").measure)
 
 

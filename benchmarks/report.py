@@ -1,5 +1,6 @@
 """What was measured, set against the targets: for the terminal, as JSON, and as Markdown."""
 
+import dataclasses
 import json
 import os
 import platform
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import zmq
 from rich.table import Table
@@ -75,6 +77,7 @@ class Report:
     benchmarks: list[str]
     figures: dict[str, Figure]
     proxy_rate: float | None
+    runs: int = 1
 
     @property
     def suspect(self) -> bool:
@@ -107,6 +110,7 @@ class Report:
         return (
             f"{machine.cpu}, {machine.cpus} CPUs, {machine.memory_gb:g} GB, Linux {machine.kernel}, load "
             f"{machine.load:g} before; {names}; {self.size.rounds} rounds{', quick' if self.quick else ''}"
+            f"{f'; of {self.runs} whole runs the middle one in each row' if self.runs > 1 else ''}"
         )
 
     @property
@@ -208,6 +212,7 @@ def write_json(report: Report, path: Path) -> None:
     content = {
         "machine": asdict(report.machine),
         "versions": report.versions,
+        "runs": report.runs,
         "rounds": report.size.rounds,
         "scale": report.size.scale,
         "quick": report.quick,
@@ -217,6 +222,39 @@ def write_json(report: Report, path: Path) -> None:
         "figures": [asdict(figure) | {"value": figure.value} for figure in report.figures.values()],
     }
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Report:
+    """Read what `write_json` wrote. Raises ValueError where the file is something else."""
+    try:
+        content = json.loads(path.read_text())
+        figures = {fields["key"]: _figure(fields) for fields in content["figures"]}
+        return Report(
+            Machine(**content["machine"]), content["versions"], Size(content["rounds"], content["scale"]),
+            content["quick"], list(dict.fromkeys(key.partition(".")[0] for key in figures)), figures,
+            content["proxy_rate"],
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a report of a run: {error!r}") from None
+
+
+def _figure(fields: dict[str, Any]) -> Figure:
+    del fields["value"]
+    samples = {name: Samples(**fields[name]) if fields[name] else None for name in ("ours", "reference")}
+    others = [Samples(**other) for other in fields["others"]]
+    series = {name: [(x, y) for x, y in points] for name, points in fields["series"].items()}
+    return Figure(**(fields | samples | {"others": others, "series": series}))
+
+
+def middle(reports: Sequence[Report]) -> Report:
+    """Put several whole runs together: of each figure that of the run in which it was the middle one."""
+    figures = {}
+    for key in reports[-1].figures:
+        found = sorted((report.figures[key] for report in reports if key in report.figures), key=lambda one: one.value)
+        figures[key] = found[len(found) // 2]
+    rates = sorted(report.proxy_rate for report in reports if report.proxy_rate is not None)
+    rate = rates[len(rates) // 2] if rates else None
+    return dataclasses.replace(reports[-1], figures=figures, proxy_rate=rate, runs=len(reports))
 
 
 def write_markdown(report: Report, path: Path, plots: Sequence[Path]) -> None:
@@ -253,12 +291,17 @@ def write_markdown(report: Report, path: Path, plots: Sequence[Path]) -> None:
 
 
 def write_readme(report: Report, path: Path) -> None:
-    """Put the short table between the README's markers. Raises ValueError where they are missing."""
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path.name} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n{short_table(report)}\n{END}{after}")
+    """Put the short table into the README."""
+    put_between(path, BEGIN, short_table(report), END)
+
+
+def put_between(path: Path, begin: str, text: str, end: str) -> None:
+    """Replace what stands between two markers. Raises ValueError where they are missing."""
+    before, found, rest = path.read_text().partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise ValueError(f"{path.name} has no {begin} … {end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def short_table(report: Report) -> str:

@@ -36,9 +36,10 @@ def measure(
     *,
     venv: Path | None = None,
     out: Path | None = None,
+    readme: Path | None = None,
     names: Sequence[str] = tuple(PEERS),
 ) -> "list[Figure]":
-    """Measure every peer that installs; with `out`, write peers.json and peers.md there."""
+    """Measure every peer that installs; write peers.json and peers.md to `out`, and the table into `readme`."""
     from benchmarks.peers import environment, report, survey
 
     python = environment.prepare(venv or environment.CACHE, console)
@@ -46,4 +47,6 @@ def measure(
     console.print(report.table(found))
     if out is not None:
         report.write(found, out)
+    if readme is not None:
+        report.write_readme(found, readme)
     return survey.figures(found)

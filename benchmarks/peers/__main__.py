@@ -20,11 +20,12 @@ Folder = click.Path(file_okay=False, path_type=Path)
     "--venv", type=click.Path(path_type=Path), default=environment.CACHE, help="Where the peers are installed."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write peers.json and peers.md to this folder.")
-def main(names: tuple[str, ...], quick: bool, venv: Path, out: Path | None) -> None:
+@click.option("--readme", type=click.Path(exists=True, path_type=Path), help="Put the table between its markers there.")
+def main(names: tuple[str, ...], quick: bool, venv: Path, out: Path | None, readme: Path | None) -> None:
     """Measure the mesh beside its peers."""
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that the peers end too
     size = Size(rounds=2, scale=0.1) if quick else Size()
-    measure(size, Console(), venv=venv, out=out, names=names or tuple(PEERS))
+    measure(size, Console(), venv=venv, out=out, readme=readme, names=names or tuple(PEERS))
 
 
 if __name__ == "__main__":

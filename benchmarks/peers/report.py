@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from benchmarks.peers import PEERS
 from benchmarks.peers.survey import Row, Survey
-from benchmarks.report import Machine, versions
+from benchmarks.report import Machine, put_between, versions
 from benchmarks.rounds import Samples, ratio
 
 HEADS = ("system", "no-op/s", "mesh / this", "p50 / p99 µs", "share of ideal", "64 idle, PSS MB")
@@ -43,6 +43,12 @@ def write(survey: Survey, folder: Path) -> None:
     Path(folder, "peers.md").write_text("\n".join(["# The peers, side by side", "", _ABOUT, host, "", *lines, ""]))
     found = {"machine": asdict(machine), "versions": versions(), "requirements": requirements(), **asdict(survey)}
     Path(folder, "peers.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def write_readme(survey: Survey, path: Path) -> None:
+    """Put the table of the peers into the README."""
+    lines = [_line(HEADS), _line(["---"] * len(HEADS)), *map(_line, _cells(survey))]
+    put_between(path, "<!-- peers -->", "\n".join(lines), "<!-- /peers -->")
 
 
 def requirements() -> dict[str, str]:
