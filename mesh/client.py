@@ -279,7 +279,7 @@ class Client:
                     job = ended.jobs.popleft()
                 else:
                     job = await ended.get()
-                result = await job
+                result = job.outcome() if job.over else await job
                 del under_way[job]
                 yield result
         finally:

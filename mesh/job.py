@@ -55,14 +55,15 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
                 if not self._waiters:
                     self.cancel()
                 raise
-        return self._outcome()
+        return self.outcome()
 
     def _look(self) -> None:
         self._looked = True
         if self._unseen is not None:
             self._unseen.seen = True
 
-    def _outcome(self) -> R_co:
+    def outcome(self) -> R_co:
+        """Return the result or raise the error of a job that is over."""
         if self._failure is not None:
             self._look()
             raise _error_of(self._failure)
@@ -92,7 +93,7 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
                 self._forget(waiter)
             if not self.over:
                 raise TimeoutError(f"job {self.id.hex()} has not ended within {timeout:g} s; it goes on")
-        return self._outcome()
+        return self.outcome()
 
     async def accepted(self) -> None:
         """Wait until a node holds the job, or it is over; raises nothing of the job's own."""
@@ -140,7 +141,9 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
         if self._accepted is not None:
             self.progressed()
         if self._ended is not None:
-            self._ended.put(self)
+            self._ended.jobs.append(self)
+            if self._ended.waiter is not None:
+                self._ended.wake()
 
     def _fail(self, failure: Failed | MeshError) -> None:
         self._failure = failure
@@ -186,17 +189,17 @@ class Ended:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.jobs: deque[Job[Any]] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self.waiter: asyncio.Future[None] | None = None
 
-    def put(self, job: Job[Any]) -> None:
-        """A job is over."""
-        self.jobs.append(job)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def wake(self) -> None:
+        """Jobs have ended: whoever waits for one may go on."""
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     async def get(self) -> Job[Any]:
         """Return the next job that is over."""
         while not self.jobs:
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            self.waiter = self._loop.create_future()
+            await self.waiter
         return self.jobs.popleft()

@@ -85,7 +85,7 @@ class Bridge:
         self._limits = Limits(line=settings.bridge_max_line, unread=unread, idle=settings.bridge_idle)
         self._prefix = os.urandom(8)
         self._numbers = itertools.count(1)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.poll: select.epoll
         self._listener: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -117,7 +117,7 @@ class Bridge:
         self._listener = listener
         self.poll = select.epoll()
         self.poll.register(listener.fileno(), select.EPOLLIN)
-        self._loop.add_reader(self.poll.fileno(), self._ready)
+        self.loop.add_reader(self.poll.fileno(), self._ready)
 
     @property
     def requests(self) -> int:
@@ -176,14 +176,14 @@ class Bridge:
                     await asyncio.wait_for(self._none_open.wait(), _CLOSE_S)
         if self._listener is not None:
             self._listener = None
-            self._loop.remove_reader(self.poll.fileno())
+            self.loop.remove_reader(self.poll.fileno())
             self.poll.close()
 
     # sockets
 
     def _ready(self) -> None:
         """Serve the sockets that something has happened to. A failure costs one connection."""
-        now = self._loop.time()
+        now = self.loop.time()
         for descriptor, what in self.poll.poll(0, BURST):
             connection = self._by_descriptor.get(descriptor)
             if connection is None:
@@ -212,7 +212,7 @@ class Bridge:
             except OSError as error:
                 self._warn("plain sockets wait: %s", error.strerror)
                 self.poll.unregister(self._listener.fileno())
-                self._retry = self._loop.call_later(_RETRY_S, self._accept_again)
+                self._retry = self.loop.call_later(_RETRY_S, self._accept_again)
                 return
             connection = self._connection(accepted, address[0])
             try:
@@ -235,7 +235,7 @@ class Bridge:
             new_id=self._new_id,
             limits=self._limits,
             draining=self.draining,
-            now=self._loop.time(),
+            now=self.loop.time(),
         )
         connection = self._by_descriptor[accepted.fileno()] = Connection(self, accepted, address, conversation, keys)
         return connection
@@ -296,7 +296,7 @@ class Bridge:
 
     def _warn(self, text: str, *details: object) -> None:
         """Log what may come in floods once in a while."""
-        now = self._loop.time()
+        now = self.loop.time()
         if now - self._warned_at >= _WARN_EVERY_S:
             self._warned_at = now
             log.warning(text, *details)
@@ -311,13 +311,24 @@ def _survived(doing: str) -> Iterator[None]:
         log.exception("%s a plain socket's requests failed", doing)
 
 
+class _Listener(socket.socket):
+    """A listening socket that does not make enumerations of plain numbers for each connection that it accepts."""
+
+    family = 0  # type: ignore[assignment]  # for accept() an integer is as good
+    type = 0  # type: ignore[assignment]
+
+    def __init__(self, family: int, kind: int, protocol: int) -> None:
+        super().__init__(family, kind, protocol)
+        self.family, self.type = int(family), int(kind)
+
+
 def _bind(host: str, port: int) -> socket.socket:
     """Bind a listening socket; the sockets it accepts inherit its options. Raises PortTakenError or ConfigError."""
     plain = "0.0.0.0" if host == "*" else host  # noqa: S104  # asked for in so many words
     try:
         found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
+        listener = _Listener(family, kind, protocol)
     except OSError as error:
         raise ConfigError(f"--bridge {host}:{port}: {error.strerror}") from None
     try:

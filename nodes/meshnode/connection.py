@@ -45,6 +45,7 @@ class Host(Protocol):
 
     unread: float
     rescued: int
+    loop: asyncio.AbstractEventLoop
     poll: select.epoll
     post: Callable[[Event], None]
     """Tells the scheduler."""
@@ -85,7 +86,7 @@ class Connection:
         self.descriptor = accepted.fileno()
         self.keys = keys
         self._host = host
-        self._loop = asyncio.get_running_loop()
+        self._loop = host.loop
         self._socket = accepted
         self._conversation = conversation
         self._timer: asyncio.TimerHandle | None = None
