@@ -135,10 +135,10 @@ def send(link: socket.socket, packet: Packet, flags: int = 0) -> None:
 
 
 class Receiver:
-    """Receives datagrams into one buffer of its own."""
+    """Receives datagrams into one buffer of its own, of which only what was ever used takes memory."""
 
-    def __init__(self, size: int = 4 * DATAGRAM) -> None:
-        self._buffer = bytearray(size)
+    def __init__(self, size: int = DATAGRAM) -> None:
+        self._buffer = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._view = memoryview(self._buffer)
 
     def receive(self, link: socket.socket, flags: int = 0) -> tuple[memoryview, int | None]:
