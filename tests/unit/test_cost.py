@@ -25,8 +25,8 @@ BATCH = 64
 ROUNDS = 20
 TASK = TaskSpec(name="noop")
 
-NODE_CALLS = 1.5 * 19.7
-CLIENT_CALLS = 1.5 * 17.9
+NODE_CALLS = 1.5 * 14.4
+CLIENT_CALLS = 1.5 * 8.2
 """Calls for each job, of Python and of C functions, in batches of 64, on CPython 3.11, the test's own among them."""
 
 
