@@ -41,14 +41,13 @@ _view = memoryview(_piece)
 
 
 class Host(Protocol):
-    """What a connection asks of the bridge that accepted it."""
+    """What a connection asks of the bridge that accepted it. `post` tells the scheduler."""
 
     unread: float
     rescued: int
     loop: asyncio.AbstractEventLoop
     poll: select.epoll
     post: Callable[[Event], None]
-    """Tells the scheduler."""
 
     @property
     def crowded(self) -> bool:
