@@ -140,10 +140,11 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
             _wake(waiters)
         if self._accepted is not None:
             self.progressed()
-        if self._ended is not None:
-            self._ended.jobs.append(self)
-            if self._ended.waiter is not None:
-                self._ended.wake()
+        ended, self._ended = self._ended, None  # it holds this job now, and nobody collects a circle
+        if ended is not None:
+            ended.jobs.append(self)
+            if ended.waiter is not None:
+                ended.wake()
 
     def _fail(self, failure: Failed | MeshError) -> None:
         self._failure = failure

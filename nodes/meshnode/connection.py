@@ -148,13 +148,12 @@ class Connection:
         conversation.received(bytes(_view[:size]), now)
         if not conversation.calm:
             if conversation.pending > CROWDED_BYTES and self._host.crowded:
-                why = "this node holds too much input for a line as long as this"
-                conversation.refuse(why, now)
+                conversation.refuse("this node holds too much input for a line as long as this", now)
             self._turn()
             return
         for event in conversation.events():
             self._host.post(event)
-        if conversation.speaks:
+        if conversation.speaks or self._weight:
             self._turn()
 
     def _read_end(self) -> None:
@@ -291,6 +290,7 @@ class Connection:
                 return
             if len(self._unsent) > PAUSE_BYTES:
                 self._conversation.paused(self._loop.time())
+                self._arm()
             self._steer()
 
     def _send_unsent(self) -> None:

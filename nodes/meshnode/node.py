@@ -206,6 +206,7 @@ class Node:
             await self._announcement.close()
         if self._bridge is not None:
             self._bridge.drain()
+            self._turn()  # what it has just handed over comes before the word that nothing new is taken
         self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
         await self._first_of(self._empty, self._now, timeout=self.settings.grace)
         if not self._empty.is_set():

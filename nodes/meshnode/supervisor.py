@@ -201,6 +201,9 @@ class Supervisor:
                 datagram, descriptor = self._receiver.receive(link.ours, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
                 return
+            except OSError as error:
+                self._give_up(link, error)
+                return
             if not datagram:
                 return
             ran = decode_ran(datagram)
@@ -236,8 +239,12 @@ class Supervisor:
             except BlockingIOError:
                 blocked = True
                 break
-            except OSError:
+            except ConnectionError:
                 link.outbox.clear()  # its death is on the way
+                break
+            except OSError as error:
+                link.outbox.clear()
+                self._give_up(link, error)
                 break
             link.outbox.popleft()
         if blocked is not link.blocked:
@@ -262,6 +269,9 @@ class Supervisor:
                 datagram, descriptor = self._receiver.receive(link.theirs, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
                 break
+            except OSError as error:
+                self._give_up(link, error)
+                break
             if not datagram:
                 break
             if descriptor is not None:
@@ -282,7 +292,7 @@ class Supervisor:
         except ConnectionError:
             message, descriptors = b"", []
         if not message:
-            self._zygote_lost()
+            self._zygote_lost(events)
             return
         report: Report = decode_report(message)
         match report:
@@ -358,8 +368,8 @@ class Supervisor:
             self._epoll.unregister(link.pidfd)
         link.close()
 
-    def _zygote_lost(self) -> None:
-        """Its workers die with it: end their jobs, and start another."""
+    def _zygote_lost(self, events: list[Event]) -> None:
+        """Its workers die with it: end their jobs, after what had come of them in this turn, and start another."""
         assert self._control is not None
         assert self._zygote is not None
         self._epoll.unregister(self._control.fileno())
@@ -374,7 +384,6 @@ class Supervisor:
         log.error("the zygote ended (%s), its workers with it; another starts", cause_of_exit(status))
         self.kill()
         self._await_deaths()
-        events: list[Event] = []
         for link in list(self._links.values()):
             self._take_outcomes(link, events, most=sys.maxsize)
             if link.ready:
@@ -384,7 +393,6 @@ class Supervisor:
         for timer in self._timers:
             timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
         self._timers.clear()
-        self._turn(events)
         self._later(self._respawn.delay(-1, 0.0), self._start_zygote)
 
     def _await_deaths(self) -> None:
@@ -430,9 +438,17 @@ class Supervisor:
     def kill(self) -> None:
         """Kill what is left of the workers."""
         for link in self._links.values():
-            if link.pidfd >= 0:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(link.pidfd, signal.SIGKILL)
+            self._kill(link)
+
+    def _give_up(self, link: Link, error: OSError) -> None:
+        """No descriptor or no memory is left for a body: replace the worker, so that its orders go to others."""
+        log.error("worker %d (process %d) cannot be reached (%s): it is replaced", link.slot, link.pid, error.strerror)
+        self._kill(link)
+
+    def _kill(self, link: Link) -> None:
+        if link.pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(link.pidfd, signal.SIGKILL)
 
     def close(self) -> None:
         """End the zygote, and with it whatever worker is left; release everything."""

@@ -587,7 +587,10 @@ class Scheduler:
         self._close(held)
         if queued:
             self._unqueue(held.owner, 1, held.cost)
-            self._sweep(held.owner)
+            if held.owner.queued:
+                self._sweep(held.owner)
+            else:
+                held.owner.queues.clear()  # they lead back to their owner, and nobody collects that
 
     def _lost(self, held: Held, reason: str, text: str) -> None:
         if not held.over:

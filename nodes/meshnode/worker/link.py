@@ -5,6 +5,7 @@ out of the worker's end before the worker reads it (docs/decisions).
 """
 
 import array
+import errno
 import fcntl
 import mmap
 import os
@@ -144,13 +145,15 @@ class Receiver:
     def receive(self, link: socket.socket, flags: int = 0) -> tuple[memoryview, int | None]:
         """Return one datagram (valid until the next call; empty at the end of stream) and its descriptor.
 
-        Raises BlockingIOError if there is none now.
+        Raises BlockingIOError if there is none now, and OSError if its descriptor could not be taken in.
         """
-        size, ancillary, _, _ = link.recvmsg_into([self._buffer], _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
+        size, ancillary, told, _ = link.recvmsg_into([self._buffer], _ANCILLARY, flags | socket.MSG_CMSG_CLOEXEC)
         descriptor: int | None = None
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptor = array.array("i", content[:4])[0]
+        if told & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, "no descriptor is free for a body")
         return self._view[:size], descriptor
 
 
