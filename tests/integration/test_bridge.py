@@ -640,6 +640,18 @@ async def test_a_caller_that_does_not_read_is_paused_and_then_closed(caplog: pyt
 
 
 @on_both_loops
+async def test_a_caller_that_was_answered_before_and_stops_reading_is_closed_too() -> None:
+    async with a_node(unread=0.3) as node:
+        with socket.create_connection(node.place) as connection:
+            connection.setblocking(False)
+            connection.sendall(b'{"function":"note"}\n')
+            assert await asyncio.get_running_loop().sock_recv(connection, 100) == b"null\n"
+            connection.sendall(b'{"function":"big","args":[40000000]}\n')
+            await node.until(lambda: node.bridge.closed_unread == 1)
+        await node.until(lambda: not node.bridge._by_owner)
+
+
+@on_both_loops
 async def test_a_caller_that_reads_late_misses_nothing() -> None:
     async with a_node() as node:
 

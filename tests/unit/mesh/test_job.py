@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from mesh.errors import Failure, JobLost, RemoteError
-from mesh.job import Job
+from mesh.job import Ended, Job
 from mesh.wire.messages import Failed, Result
 from mesh.wire.payload import pack, pack_failure
 
@@ -89,3 +89,14 @@ async def test_an_await_that_is_cancelled_cancels_the_job_if_it_was_the_last() -
 
 async def wait_for(job: Job[Any]) -> Any:
     return await job
+
+
+async def test_what_a_map_did_not_wait_for_keeps_nothing_alive() -> None:
+    job = a_job()
+    ended = Ended(asyncio.get_running_loop())
+    job._ended = ended
+    end(job, Result(JOB_ID, 1, pack(1)))
+    assert list(ended.jobs) == [job]
+    gone = weakref.ref(ended)
+    del ended, job
+    assert gone() is None, "jobs are not looked at by the garbage collector: a circle through one would stay for good"
