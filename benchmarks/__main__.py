@@ -104,7 +104,10 @@ def main(
     signal.signal(signal.SIGTERM, _end)
     console = Console()
     if runs:
-        result = report.middle([report.read_json(run) for run in runs])
+        try:
+            result = report.middle([report.read_json(run) for run in runs])
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--of") from None
         _report(result, console, out or DOCS, plots=plots, readme=readme)
         return
     size = Size(rounds or (2 if quick else 5), 0.1 if quick else 1.0)

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from benchmarks.report import Report
 from benchmarks.rounds import Figure
@@ -14,6 +15,8 @@ from benchmarks.targets import Target, Verdict
 _COLOURS = {Verdict.WANTED: "#2a7f4f", Verdict.HELD: "#7fb58f", Verdict.MISSED: "#c0504d", Verdict.NOTHING: "#bbbbbb"}
 
 _INCHES_A_BAR = 0.3
+_TITLE_CHARACTERS = 34
+"""A line of a title above one of several plots side by side."""
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
@@ -81,6 +84,7 @@ def _bars(figures: Sequence[Figure]) -> Canvas:
         axes.barh(range(len(contestants)), medians, xerr=[low, high], color=colours, height=0.6, capsize=2)
         axes.set_yticks(range(len(contestants)), [samples.name for samples in contestants])
         axes.invert_yaxis()
+        axes.xaxis.set_major_formatter("{x:,g}")
         axes.set_title(f"{figure.title}, {figure.unit}", loc="left", fontsize=9)
     return canvas
 
@@ -92,7 +96,11 @@ def _lines(figures: Sequence[Figure]) -> Canvas:
         for name, points in figure.series.items():
             axes.plot(*zip(*points, strict=True), marker="o", color="#2a6f97")
             axes.set_xlabel(name)
+        amounts = sorted({x for points in figure.series.values() for x, _ in points})
         axes.set_xscale("log")
+        axes.set_xticks(amounts, [f"{amount:,.0f}" for amount in amounts])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_ylim(bottom=0)
-        axes.set_title(f"{figure.title},\n{figure.unit}", loc="left", fontsize=9)
+        axes.set_title(fill(f"{figure.title}, {figure.unit}", _TITLE_CHARACTERS), loc="left", fontsize=9)
     return canvas

@@ -228,6 +228,9 @@ def read_json(path: Path) -> Report:
     """Read what `write_json` wrote. Raises ValueError where the file is something else."""
     try:
         content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from None
+    try:
         figures = {fields["key"]: _figure(fields) for fields in content["figures"]}
         return Report(
             Machine(**content["machine"]), content["versions"], Size(content["rounds"], content["scale"]),

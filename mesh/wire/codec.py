@@ -4,7 +4,7 @@ Frame 0 is the header, msgpack; frames 1… are bodies too large to copy, which 
 Whatever bytes come in, `decode_client` and `decode_node` end in a message or in one `ProtocolError`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TypeVar
 
@@ -67,28 +67,20 @@ class Oddities:
 
 def client_messages(message: ClientMessage) -> list[list[Buffer]]:
     """Encode a client's message as several where it is more than `MESSAGE_BYTES`: the frames of each."""
-    frames = encode_client(message)
-    items = message.items
-    if len(items) < 2 or sum(map(len, frames)) <= MESSAGE_BYTES:
-        return [frames]
-    return [
-        frames
-        for half in (items[: len(items) // 2], items[len(items) // 2 :])
-        for frames in client_messages(ClientMessage(message.epoch, message.stamp, half))
-    ]
+    return _in_parts(message.items, lambda items: encode_client(ClientMessage(message.epoch, message.stamp, items)))
 
 
 def node_messages(message: NodeMessage) -> list[list[Buffer]]:
     """Encode a node's message as several where it is more than `MESSAGE_BYTES`: the frames of each."""
-    frames = encode_node(message)
-    items = message.items
+    return _in_parts(message.items, lambda items: encode_node(_with_items(message, items)))
+
+
+def _in_parts(items: list[ItemT], encode: Callable[[list[ItemT]], list[Buffer]]) -> list[list[Buffer]]:
+    frames = encode(items)
     if len(items) < 2 or sum(map(len, frames)) <= MESSAGE_BYTES:
         return [frames]
-    return [
-        frames
-        for half in (items[: len(items) // 2], items[len(items) // 2 :])
-        for frames in node_messages(_with_items(message, half))
-    ]
+    cut = len(items) // 2
+    return _in_parts(items[:cut], encode) + _in_parts(items[cut:], encode)
 
 
 def encode_client(message: ClientMessage) -> list[Buffer]:
