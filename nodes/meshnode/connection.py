@@ -1,7 +1,7 @@
 """One plain socket at the bridge. Shell: `docs/text-protocol.md`.
 
 Owns its socket, without a transport of the loop's: a transport drops what the kernel has taken once a write fails, and
-costs more than all that is done here for a request (docs/decisions). What is said and done the conversation
+costs more than all that is done here for a request (docs/decisions/0007). What is said and done the conversation
 decides; here it is carried out.
 """
 

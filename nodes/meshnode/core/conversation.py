@@ -4,7 +4,8 @@ Requests without an id are owed their answers in their order; those with one are
 scheduler is handed is bounded, the rest waits here, and what waits here bounds what is read. A connection may end
 long before its jobs do: they run all the same, and their answers are dropped.
 
-After each call the shell takes `events` and `output`, and looks at `reads`, `more`, `phase` and `next_wake`.
+After each call the shell takes `events` and `output`; unless `calm` holds it also looks at `reads`, `more`, `phase` and
+`next_wake`.
 """
 
 from collections import deque
@@ -89,7 +90,8 @@ class Phase(Enum):
 class Conversation:
     """One connection's requests. `keys` are of its two owners: for requests without an id, and for those with one.
 
-    `unread` is set once the caller was given up because it did not read. `requests` counts its lines.
+    `calm`: nothing unusual is going on, so that only events and output are of interest. `unread` is set once the caller
+    was given up because it did not read. `requests` counts its lines.
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class Conversation:
         self._paused_since: float | None = None
         self._partial_since: float | None = None
         self._active_at = self._heard_at = self._began_at = now
-        self.spoken = False
+        self._spoken = False
         self._linger_until = FOREVER
         self.calm = self._is_calm()
 
@@ -147,7 +149,7 @@ class Conversation:
 
     def output(self) -> bytes:
         """Take what is to be written."""
-        self.spoken = True
+        self._spoken = True
         return self._replies.take()
 
     def _is_calm(self) -> bool:
@@ -219,7 +221,7 @@ class Conversation:
     @property
     def _hush_deadline(self) -> float:
         """When the first words may be said to a caller that asks for more at once."""
-        if self.spoken or self.requests < 2 or not self._taking:
+        if self._spoken or self.requests < 2 or not self._taking:
             return 0.0
         return min(self._heard_at + QUIET_S, self._began_at + HUSH_S)
 
@@ -335,7 +337,7 @@ class Conversation:
         is to be done; `plain`: for the socket nothing is either.
         """
         self.replied(items, now)
-        return self._replies.take() if plain and self.calm and self.spoken and not self._busy else b""
+        return self._replies.take() if plain and self.calm and self._spoken and not self._busy else b""
 
     def replied(self, items: list[NodeItem], now: float) -> None:
         """The scheduler told one of the two owners these items."""

@@ -37,7 +37,10 @@ class TaskEntry:
 class Held(Struct, gc=False, eq=False):
     """One job between its SUBMIT and its end. `seq` is 0 while it waits in the backlog.
 
-    `alarmed`: an alarm is set for the end of its time. `told`: its owner has heard that it is held.
+    `cost`: while it waits the seconds that it is expected to run, then the share of its worker's budget that it takes.
+    `worker`: the key of the one that has it. `over`: its owner has been told its end, or is gone. `unwanted`: it was
+    cancelled while it seemed to run. `forwarded`: another node has it. `alarmed`: an alarm is set for the end of its
+    time. `told`: its owner has heard that it is held.
     """
 
     submit: Submit

@@ -1,4 +1,4 @@
-"""A bridge connection's requests on their way to the scheduler. Pure: `docs/text-protocol.md`, Flow."""
+"""A bridge connection's requests on their way to the scheduler. Pure: `docs/text-protocol.md`, Fire and forget."""
 
 from collections import deque
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a node and its worker say to each other, one datagram a message. Pure: docs/architecture.md, Workers.
+"""What a node and its worker say to each other, one datagram a message. Pure: docs/decisions/0002.
 
 To the worker: `Orders`, jobs of one task, each the SUBMIT item as it came. From the worker: an array of `Ran`,
 their outcomes as the items that their owner is to hear; the node passes both on without looking inside. A body

@@ -17,7 +17,8 @@ PACKED_S = 0.001
 class Worker:
     """One worker as the scheduler sees it: its outstanding jobs by order number, and their expected work.
 
-    `packed`: it runs short jobs, several of which lie in its socket. `stuck`: one of them drags on.
+    `packed`: it runs short jobs, several of which lie in its socket. `stuck`: it gets nothing more before its next
+    word, since a job drags on or its orders are being taken back. `watched`: it is going to be looked at.
     """
 
     __slots__ = ("coroutines", "key", "last", "load", "outstanding", "packed", "stuck", "watched")

@@ -1,4 +1,4 @@
-"""The answers that a bridge connection is owed. Pure: `docs/text-protocol.md`, Replies."""
+"""The answers that a bridge connection is owed. Pure: `docs/text-protocol.md`."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""What a bridge caller's line comes to: a job, or an answer at once. Pure: `docs/text-protocol.md`, Requests."""
+"""What a bridge caller's line comes to: a job, or an answer at once. Pure: `docs/text-protocol.md`."""
 
 from collections.abc import Callable, Container
 from difflib import get_close_matches

@@ -707,9 +707,9 @@ class Scheduler:
         return given
 
     def _dispatch(self, worker: Worker, entry: TaskEntry, given: list[Held], now: float) -> None:
-        """Send jobs of one task to a worker, short ones with those that it gets in this turn already.
+        """Send jobs of one task to a worker, with those that it gets in this turn already.
 
-        Others travel alone: what is read is not called back.
+        Those that need a whole worker and are not short travel alone: what has been read cannot be taken back.
         """
         first = self.pool.give(worker, given)
         jobs = [held.submit for held in given]

@@ -1,7 +1,7 @@
 """A worker's end of the socketpair to its node: one datagram a message, memory files for large bodies.
 
 Both ends use these functions. A SEQPACKET socket keeps datagrams whole, so that the node can take one back
-out of the worker's end before the worker reads it (docs/decisions).
+out of the worker's end before the worker reads it (docs/decisions/0002).
 """
 
 import array

@@ -193,7 +193,7 @@ def test_the_reasons_in_the_document_are_the_constants() -> None:
         messages.EXPIRED, messages.CANCELLED, messages.TOO_BIG,
     }  # fmt: skip
     losses = {messages.CRASH, messages.GRACE}
-    refusals = {messages.WRONG_MESH, messages.WRONG_VERSION}
+    refusals = {messages.WRONG_MESH, messages.WRONG_VERSION, messages.BUSY}
     assert reasons("REJECT") == rejects
     assert reasons("LOST") == losses
     assert reasons("REFUSE") == refusals
