@@ -3,21 +3,26 @@
 import importlib
 import math
 import signal
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import TypeVar, cast
 
 import click
 from rich.console import Console
 
 from benchmarks import peers, proxy, report
+from benchmarks.middle import middle
+from benchmarks.peers import report as peers_report
 from benchmarks.report import Machine, Report
-from benchmarks.rounds import Figure, Samples, Size
-from benchmarks.targets import TARGETS
+from benchmarks.rounds import Figure, Size
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs/benchmarks"
@@ -57,9 +62,17 @@ Examples:
 
 \b
 Figures are ratios to a reference in the same run wherever there is one: on a busy machine both suffer.
-Leave the machine alone meanwhile all the same. Exit code 1: a benchmark failed."""
+Leave the machine alone meanwhile all the same.
+
+\b
+Exit code 1: a benchmark failed, and a full run has left docs/benchmarks and README.md as they were; or it was
+peers alone, and no peer has a rate."""
 
 Measure = Callable[[Size, Console], list[Figure]]
+T = TypeVar("T")
+
+REFERENCE = "the rate of zmq.proxy"
+"""What has failed where it is not known whether the reference is as fast as it ought to be."""
 
 
 @click.command(epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -73,16 +86,16 @@ Measure = Callable[[Size, Console], list[Figure]]
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Where the report goes.  [default: docs/benchmarks after a full run, else nowhere]",
+    help="Where the report goes.  [default: docs/benchmarks after a full run and with --of, else nowhere]",
 )
-@click.option("--readme", is_flag=True, help="Put the short table into README.md; wants a full run.")
+@click.option("--readme", is_flag=True, help="Put the short table into README.md; wants a full run, peers or --of.")
 @click.option(
     "--of",
     "runs",
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="RESULTS.JSON",
-    help="Measure nothing: report the middle of these whole runs. Once for each.",
+    help="Measure nothing: report the middle of these whole runs, an odd number of them. Once for each.",
 )
 def main(
     *,
@@ -105,10 +118,10 @@ def main(
     console = Console()
     if runs:
         try:
-            result = report.middle([report.read_json(run) for run in runs])
+            result = middle([report.read_json(run) for run in runs])
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--of") from None
-        _report(result, console, out or DOCS, plots=plots, readme=readme)
+        _report(_whole(result, console), console, out or DOCS, plots=plots, readme=readme)
         return
     size = Size(rounds or (2 if quick else 5), 0.1 if quick else 1.0)
     chosen = list(dict.fromkeys(names or USUAL))
@@ -117,19 +130,39 @@ def main(
         beside = peers.measure(size, console, out=out, readme=README if readme else None)
         by_key = {figure.key: figure for figure in beside}
         _show(Report(machine, report.versions(), size, quick, chosen, by_key, proxy_rate=None), console)
-        return
+        sys.exit(0 if beside else 1)
     began = time.monotonic()
     bounded = rounds is None and not ONLY_NAMED.keys() & set(chosen)
-    figures, failed = _measure_all(chosen, size, console, limit=(QUICK_S if quick else FULL_S) if bounded else math.inf)
-    result = Report(
-        machine, report.versions(), size, quick, chosen, {figure.key: figure for figure in figures},
-        proxy_rate=_proxy_rate(figures, chosen, size),
-    )  # fmt: skip
+    figures, proxy_rate, failed = _measure_all(
+        chosen, size, console, limit=(QUICK_S if quick else FULL_S) if bounded else math.inf
+    )
+    by_key = {figure.key: figure for figure in figures}
+    result = Report(machine, report.versions(), size, quick, chosen, by_key, proxy_rate)
     console.print(f"{time.monotonic() - began:.0f} s")
-    _report(result, console, out or (DOCS if full else None), plots=plots, readme=readme)
+    folder = out or (DOCS if full else None)
+    if failed and full and folder is not None and folder.resolve() == DOCS:
+        console.print("[red]not everything was measured: the documents stay as they were[/]")
+        folder = None
+    whole = _whole(result, console) if full else result
+    _report(whole, console, folder, plots=plots, readme=readme and not failed)
     if failed:
         console.print(f"[red]failed: {', '.join(failed)}[/]")
         sys.exit(1)
+
+
+def _whole(result: Report, console: Console) -> Report:
+    """A report of every target: those of the peers from the peers' own run, where there was one."""
+    path = DOCS / "peers.json"
+    if not path.exists():
+        return replace(result, whole=True)
+    try:
+        machine, figures = peers_report.read(path)
+    except ValueError as error:
+        console.print(str(error), style="yellow", markup=False)
+        return replace(result, whole=True)
+    here = replace(machine, load=0) == replace(result.machine, load=0)
+    name = f"own run{'' if here else ' on another machine'}, peers.md"
+    return replace(result, whole=True, elsewhere=figures, elsewhere_name=name)
 
 
 def _report(result: Report, console: Console, folder: Path | None, *, plots: bool, readme: bool) -> None:
@@ -146,57 +179,92 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
+class OutOfTimeError(Exception):
+    """The time for all benchmarks is up. No OSError as TimeoutError is one: those are passed over in places."""
+
+
 def _out_of_time(_number: int, _frame: FrameType | None) -> None:
-    raise TimeoutError("the time for all benchmarks is up")
+    raise OutOfTimeError("the time for all benchmarks is up")
 
 
-def _measure_all(names: list[str], size: Size, console: Console, *, limit: float) -> tuple[list[Figure], list[str]]:
-    """Run the benchmarks within `limit` seconds; return their figures, and the names of those that failed."""
-    figures: list[Figure] = []
-    failed: list[str] = []
-    until = time.monotonic() + limit
+@contextmanager
+def _alarm(limit: float) -> Iterator[None]:
+    """Raise OutOfTimeError in the block after so many seconds."""
     if limit < math.inf:
         signal.signal(signal.SIGALRM, _out_of_time)
         signal.setitimer(signal.ITIMER_REAL, limit)
-    for place, name in enumerate(names, 1):
-        console.rule(f"{place}/{len(names)} {name}", align="left")
-        began = time.monotonic()
-        if began >= until:
-            failed.append(name)
-            continue
-        try:
-            measured = _load(name)(size, console)
-        except Exception:  # noqa: BLE001  # the others are worth running all the same
-            console.print_exception(width=110, max_frames=6)
-            failed.append(name)
-            continue
-        figures += measured
-        console.print(report.figure_table(measured, ""))
-        console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    return figures, failed
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _load(name: str) -> Measure:
-    """Import a benchmark when it is its turn: the bridge brings much with it."""
-    return cast("Measure", importlib.import_module(f"benchmarks.{name}").measure)
+def _measure_all(
+    names: list[str], size: Size, console: Console, *, limit: float
+) -> tuple[list[Figure], float | None, list[str]]:
+    """Run the benchmarks within `limit` seconds; return their figures, the proxy's rate, and the names that failed.
+
+    Wherever the time runs out, what there is by then is returned, and all that is not done has failed.
+    """
+    figures: list[Figure] = []
+    rates: list[float] = []
+    left = [*names, *([REFERENCE] if AGAINST_PROXY & set(names) else [])]
+    try:
+        with _alarm(limit):
+            for place, name in enumerate(names, 1):
+                console.rule(f"{place}/{len(names)} {name}", align="left")
+                began = time.monotonic()
+                measured = _attempt(partial(_run, name, size, console), console)
+                if measured is None:
+                    continue
+                figures += measured
+                left.remove(name)
+                console.print(report.figure_table(measured))
+                console.print(f"[dim]{time.monotonic() - began:.1f} s[/]")
+            if REFERENCE in left and not _rates_in(figures):
+                rates += _attempt(partial(_proxy_rates, size), console) or []
+    except OutOfTimeError as error:
+        console.print(f"[red]{error}[/]")
+    rates = _rates_in(figures) or rates
+    if rates and REFERENCE in left:
+        left.remove(REFERENCE)
+    return figures, statistics.median(rates) if rates else None, left
 
 
-def _proxy_rate(figures: list[Figure], names: list[str], size: Size) -> float | None:
-    """Return the one-message proxy's jobs/s with 2 workers, measured for itself if throughput was not."""
-    for figure in figures:
-        if figure.key == "throughput.submit" and figure.reference is not None:
-            return figure.reference.median
-    if not AGAINST_PROXY & set(names):
+def _attempt(measure: Callable[[], list[T]], console: Console) -> list[T] | None:
+    """Measure, or say why it failed: the others are worth running all the same, as long as there is time."""
+    try:
+        return measure()
+    except OutOfTimeError:
+        console.print_exception(width=110, max_frames=6)
+        raise
+    except Exception:  # noqa: BLE001  # see above
+        console.print_exception(width=110, max_frames=6)
         return None
+
+
+def _run(name: str, size: Size, console: Console) -> list[Figure]:
+    """Run one benchmark, which is imported when it is its turn: the bridge brings much with it."""
+    return cast("Measure", importlib.import_module(f"benchmarks.{name}").measure)(size, console)
+
+
+def _rates_in(figures: list[Figure]) -> list[float]:
+    """Return the one-message proxy's jobs/s with 2 workers, if throughput was measured."""
+    references = [figure.reference for figure in figures if figure.key == "throughput.submit"]
+    return [rate for reference in references if reference is not None for rate in reference.values]
+
+
+def _proxy_rates(size: Size) -> list[float]:
+    """Measure them for themselves, where throughput was not."""
     with tempfile.TemporaryDirectory() as folder, proxy.Proxy(folder, 2, proxy.SINGLE) as single:
-        return Samples("", [single.rate(size.of(200_000, least=50_000)) for _ in range(3)]).median
+        return [single.rate(size.of(200_000, least=50_000)) for _ in range(3)]
 
 
 def _show(result: Report, console: Console) -> None:
     console.print()
-    if any(target.benchmark in result.benchmarks for target in TARGETS):
+    if result.targets():
         console.print(report.target_table(result))
+        console.print(result.tally)
     console.print(result.headline, style="dim")
     if result.suspect:
         console.print(result.suspicion, style="yellow")

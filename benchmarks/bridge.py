@@ -12,8 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.rounds import Figure, Samples, Size, alternate
+from benchmarks.server import Server
 from benchmarks.text import load, workerman
-from benchmarks.text.server import Server
 
 SECONDS = 0.75
 LEAST_S = 0.1
@@ -96,7 +96,7 @@ def _against_echoes(program: Path, size: Size, folder: Path) -> list[Figure]:
     return _workerman_figures(table, peer, workers=2) + [
         Figure(
             f"bridge.{mode}.echo",
-            f"bridge, {load.MODES[mode].name}, 2 workers",
+            f"bridge beside a uvloop echo, {load.MODES[mode].name}, 2 workers",
             "requests/s",
             table.samples(BRIDGE, mode),
             table.samples(ECHO, mode),

@@ -61,7 +61,7 @@ def measure(size: Size, console: Console) -> list[Figure]:
 
 
 def _figure(who: str, taken: Mapping[str, Mapping[str, Samples]], parts: list[str]) -> Figure:
-    others = [Samples(f"{SUBMIT}: {part}", taken[part][SUBMIT].values) for part in parts]
+    others = [Samples(f"{SUBMIT}: {part}", taken[part][SUBMIT].values, part=True) for part in parts]
     return Figure(
         f"costs.{who}", f"CPU a no-op job: {who}", "µs", taken[who][SUBMIT], others=[*others, taken[who][MAP]]
     )

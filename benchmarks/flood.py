@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Event
+from typing import Any
 
 from rich.console import Console
 
@@ -21,8 +23,12 @@ LOOK = 1000
 """Jobs after which the flood looks whether it is to end."""
 
 
-def flood(seed: str, flowing: Event, enough: Event) -> int:
-    """Keep the window full until it is enough; return how many jobs it was."""
+START_S = 30.0
+"""Seconds that the flood may take until it flows."""
+
+
+def flood(seed: str, line: "Connection[Any, Any]", enough: Event) -> int:
+    """Keep the window full until it is enough, and say when it is; return how many jobs it was."""
 
     def endless() -> Iterator[int]:
         number = 0
@@ -36,7 +42,7 @@ def flood(seed: str, flowing: Event, enough: Event) -> int:
         async for _ in client.map("noop", endless(), ordered=False):
             done += 1
             if done == WARM_UP:
-                flowing.set()
+                line.send("flowing")
         return done
 
     return with_client([seed], work)
@@ -44,10 +50,10 @@ def flood(seed: str, flowing: Event, enough: Event) -> int:
 
 def beside_a_flood(seed: str, jobs: int) -> dict[str, float]:
     """Call one after the other while another process floods the node."""
-    flowing, enough = CONTEXT.Event(), CONTEXT.Event()
-    with Child(flood, seed, flowing, enough) as other:
-        if not flowing.wait(30):
-            raise TimeoutError("the flood does not flow")
+    ours, theirs = CONTEXT.Pipe()
+    enough = CONTEXT.Event()
+    with ours, theirs, Child(flood, seed, theirs, enough) as other:
+        other.await_word(ours, START_S)
         taken = in_child(calls, seed, jobs)
         enough.set()
         other.result()

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import itertools
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing.connection import Connection
@@ -27,8 +28,8 @@ CLIENTS = (1, 2, 4, 8)
 WAITING = 200_000
 """Jobs that wait while their memory is looked at: so many that what the process holds besides does not show."""
 
-
 START_S = 30.0
+"""Seconds that a client may take until it is there."""
 
 RUN_UP_S = 0.2
 """Seconds that all clients keep their windows full before the clock runs."""
@@ -65,16 +66,8 @@ def _jobs(size: Size, rounds: int, console: Console) -> Figure:
             rounds,
             {names[jobs]: partial(in_child, rate_of_fresh_clients, node.seed, jobs, times[jobs]) for jobs in sizes},
         )
-    few, *between, many = taken
-    return Figure(
-        "growth.million" if most == MANY else "growth.jobs",
-        f"{most:,} no-op jobs handed in at once, a future a job",
-        "jobs/s",
-        many,
-        reference=few,
-        others=between,
-        series={"jobs at once": [(jobs, one.median) for jobs, one in zip(sizes, taken, strict=True)]},
-    )
+    key = "million" if most == MANY else "jobs"
+    return _grown(key, f"{most:,} no-op jobs handed in at once, a future a job", "jobs at once", sizes, taken)
 
 
 # memory
@@ -129,21 +122,10 @@ def _workers(size: Size, rounds: int, console: Console) -> list[Figure]:
     names = {workers: f"mesh, {workers} worker{'s' if workers > 1 else ''}" for workers in WORKERS}
     with console.status(f"{rounds} × {jobs:,} no-op jobs, and 10 ms jobs, on {', '.join(map(str, WORKERS))} workers"):
         taken = alternate_several(rounds, {name: partial(rates, workers) for workers, name in names.items()})
-    return [_worker_figure(key, list(taken[key].values())) for key in ("workers", "napping")]
-
-
-def _worker_figure(key: str, taken: list[Samples]) -> Figure:
-    what = "no-op jobs" if key == "workers" else "10 ms jobs"
-    one, *between, most = taken
-    return Figure(
-        f"growth.{key}",
-        f"{what}, 1 to {WORKERS[-1]} workers",
-        "jobs/s",
-        most,
-        reference=one,
-        others=between,
-        series={"workers": [(workers, rates.median) for workers, rates in zip(WORKERS, taken, strict=True)]},
-    )
+    return [
+        _grown(key, f"{what}, 1 to {WORKERS[-1]} workers", "workers", WORKERS, list(taken[key].values()))
+        for key, what in (("workers", "no-op jobs"), ("napping", "10 ms jobs"))
+    ]
 
 
 # more clients
@@ -171,9 +153,8 @@ def _sum_of_rates(seed: str, clients: int, seconds: float) -> float:
     lines = [CONTEXT.Pipe() for _ in range(clients)]
     with ExitStack() as stack:
         children = [stack.enter_context(Child(jobs_of_one, seed, seconds, theirs)) for _, theirs in lines]
-        for ours, _ in lines:
-            if not ours.poll(START_S):
-                raise TimeoutError("a client is not there")
+        for child, (ours, _) in zip(children, lines, strict=True):
+            child.await_word(ours, START_S)
         begin = time.monotonic() + RUN_UP_S
         for ours, _ in lines:
             ours.send(begin)
@@ -187,13 +168,11 @@ def _clients(size: Size, rounds: int, console: Console) -> Figure:
         taken = alternate(
             rounds, {names[clients]: partial(_sum_of_rates, node.seed, clients, seconds) for clients in CLIENTS}
         )
-    one, *between, most = taken
-    return Figure(
-        "growth.clients",
-        f"no-op jobs of 1 to {CLIENTS[-1]} clients together",
-        "jobs/s",
-        most,
-        reference=one,
-        others=between,
-        series={"clients": [(clients, rates.median) for clients, rates in zip(CLIENTS, taken, strict=True)]},
-    )
+    return _grown("clients", f"no-op jobs of 1 to {CLIENTS[-1]} clients together", "clients", CLIENTS, taken)
+
+
+def _grown(key: str, title: str, what: str, amounts: Sequence[int], taken: Sequence[Samples]) -> Figure:
+    """The rate at the largest amount against that at the smallest, and all of them as a line over `what`."""
+    least, *between, most = taken
+    points = [(float(amount), rates.median) for amount, rates in zip(amounts, taken, strict=True)]
+    return Figure(f"growth.{key}", title, "jobs/s", most, reference=least, others=between, series={what: points})

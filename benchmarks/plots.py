@@ -24,7 +24,11 @@ def draw(report: Report, folder: Path) -> list[Path]:
     # Text stays text, and equal figures give equal files: pictures that git can compare.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmarks", "font.size": 9})
     drawn: list[Path] = []
-    judged = [target for target in report.targets() if report.verdict(target) is not Verdict.UNMEASURED]
+    judged = [
+        (target, figure.value)
+        for target in report.targets()
+        if (figure := report.figure(target)) is not None and report.verdict(target) is not Verdict.UNMEASURED
+    ]
     if judged:
         drawn.append(_save(_targets(report, judged), folder / "targets.svg"))
     for benchmark in report.benchmarks:
@@ -43,13 +47,13 @@ def _save(canvas: Canvas, path: Path) -> Path:
     return path
 
 
-def _targets(report: Report, targets: Sequence[Target]) -> Canvas:
+def _targets(report: Report, judged: Sequence[tuple[Target, float]]) -> Canvas:
     """Each figure as a multiple of what it must reach, the better the further right; a mark where it is wanted."""
-    canvas = Canvas(figsize=(9, 1 + _INCHES_A_BAR * len(targets)))
+    canvas = Canvas(figsize=(9, 1 + _INCHES_A_BAR * len(judged)))
     axes = canvas.subplots()
-    for row, target in enumerate(targets):
+    for row, (target, value) in enumerate(judged):
         colour = _COLOURS[report.verdict(target)]
-        axes.barh(row, _goodness(target, report.figures[target.key].value) - 1, left=1, color=colour, height=0.6)
+        axes.barh(row, _goodness(target, value) - 1, left=1, color=colour, height=0.6)
         if target.want is not None:
             axes.plot(_goodness(target, target.want), row, marker="|", color="black", markersize=10)
     axes.axvline(1, color="black", linewidth=1)
@@ -57,7 +61,7 @@ def _targets(report: Report, targets: Sequence[Target]) -> Canvas:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_yticks(range(len(targets)), [target.what for target in targets])
+    axes.set_yticks(range(len(judged)), [target.what for target, _ in judged])
     axes.invert_yaxis()
     axes.set_xlabel("times as good as it must be; a mark: as wanted")
     return canvas

@@ -13,7 +13,7 @@ import signal
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
@@ -66,6 +66,18 @@ class Child(Generic[R]):
         """The process's id."""
         assert self._process.pid is not None
         return self._process.pid
+
+    def await_word(self, line: "Connection[Any, Any]", limit: float) -> None:
+        """Wait until the function has sent something through `line`, which is the caller's end of a pipe.
+
+        Raises TimeoutError after `limit` seconds, and RuntimeError at once if the function ended without a word.
+        """
+        ready = wait([line, self._ours], limit)
+        if not ready:
+            raise TimeoutError(f"{self._name} has said nothing within {limit:g} s")
+        if line not in ready and not line.poll():  # it may have spoken and ended
+            self.result()
+            raise RuntimeError(f"{self._name} ended without a word")
 
     def result(self, limit: float = LIMIT_S) -> R:
         """Wait for what the function returns. Raises TimeoutError after `limit` seconds, RuntimeError if it failed."""

@@ -1,12 +1,12 @@
 """What was measured, set against the targets: for the terminal, as JSON, and as Markdown."""
 
-import dataclasses
 import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ HEADLINES = (
     "throughput.submit", "throughput.map", "throughput.submit_64", "latency.p50", "naps.share", "bodies.1m",
     "bridge.persistent.echo", "costs.client", "costs.node", "startup.ready", "startup.pss", "growth.memory",
 )  # fmt: skip
-"""The targets that the README's short table shows."""
+"""The targets that the README's short table shows, beside all that miss what they must reach."""
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+
+_IN_WORDS = {Verdict.MISSED: "missed", Verdict.NOTHING: "proved nothing", Verdict.UNMEASURED: "not measured"}
 
 _STYLES = {
     Verdict.WANTED: "green",
@@ -68,7 +70,11 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Report:
-    """One run: its figures by key, and `proxy_rate`, the one-message proxy's jobs/s if anything was set against it."""
+    """One run: its figures by key, and `proxy_rate`, the one-message proxy's jobs/s if anything was set against it.
+
+    Of a `whole` run every target is told, measured or not. `elsewhere` has figures of another run for those that this
+    one does not measure; `elsewhere_name` says which that was.
+    """
 
     machine: Machine
     versions: dict[str, str]
@@ -78,6 +84,9 @@ class Report:
     figures: dict[str, Figure]
     proxy_rate: float | None
     runs: int = 1
+    whole: bool = False
+    elsewhere: Mapping[str, Figure] = field(default_factory=dict)
+    elsewhere_name: str = ""
 
     @property
     def suspect(self) -> bool:
@@ -86,21 +95,46 @@ class Report:
 
     def verdict(self, target: Target) -> Verdict:
         """Judge what was measured for a target."""
-        figure = self.figures.get(target.key)
+        figure = self.figure(target)
         if figure is None or (target.against and figure.reference is None):
             return Verdict.UNMEASURED
         if self.suspect and rests_on_the_proxy(figure):
             return Verdict.NOTHING
         return target.verdict(figure.value)
 
-    def targets(self) -> list[Target]:
-        """Return the targets of the benchmarks that were run."""
-        return [target for target in TARGETS if target.benchmark in self.benchmarks]
+    def figure(self, target: Target) -> Figure | None:
+        """Return what a target judges, if it was measured here or elsewhere."""
+        return self.figures.get(target.key) or self.elsewhere.get(target.key)
 
-    def untargeted(self) -> list[Figure]:
-        """Return the figures that no target is set for."""
-        keys = {target.key for target in TARGETS}
-        return [figure for key, figure in self.figures.items() if key not in keys]
+    def against(self, target: Target) -> str:
+        """What a target's figure is set against, and in which run if not in this one."""
+        borrowed = target.key not in self.figures and target.key in self.elsewhere
+        return f"{target.against} ({self.elsewhere_name})" if borrowed else target.against
+
+    def targets(self) -> list[Target]:
+        """Return the targets of the benchmarks that were run; all of them after a whole run."""
+        return [target for target in TARGETS if self.whole or target.benchmark in self.benchmarks]
+
+    @property
+    def tally(self) -> str:
+        """How many targets reach what they must, in one line."""
+        verdicts = Counter(self.verdict(target) for target in self.targets())
+        held = verdicts[Verdict.HELD] + verdicts[Verdict.WANTED]
+        rest = [f"{verdicts[one]} {_IN_WORDS[one]}" for one in _IN_WORDS if verdicts[one]]
+        return f"{held} of {verdicts.total()} musts held{''.join(f'; {words}' for words in rest)}."
+
+    @property
+    def rounds(self) -> str:
+        """Of how many rounds the figures are, benchmark by benchmark where they differ from the usual number."""
+        counts: dict[str, set[int]] = {}
+        for key, figure in self.figures.items():
+            counts.setdefault(key.partition(".")[0], set()).add(len(figure.ours.values))
+        others: dict[str, list[str]] = {}
+        for benchmark, found in counts.items():
+            if found != {self.size.rounds}:
+                others.setdefault(" and ".join(map(str, sorted(found))), []).append(benchmark)
+        differing = ", ".join(f"of {' and '.join(names)} {number}" for number, names in others.items())
+        return f"{self.size.rounds} rounds" + (f" ({differing})" if differing else "")
 
     @property
     def headline(self) -> str:
@@ -109,7 +143,7 @@ class Report:
         names = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         return (
             f"{machine.cpu}, {machine.cpus} CPUs, {machine.memory_gb:g} GB, Linux {machine.kernel}, load "
-            f"{machine.load:g} before; {names}; {self.size.rounds} rounds{', quick' if self.quick else ''}"
+            f"{machine.load:g} before; {names}; {self.rounds}{', quick' if self.quick else ''}"
             f"{f'; of {self.runs} whole runs the middle one in each row' if self.runs > 1 else ''}"
         )
 
@@ -141,7 +175,7 @@ def _target_row(report: Report, target: Target) -> list[str]:
     bounds = ["–" if bound is None else f"{sign} {bound:g}" for bound in (target.must, target.want)]
     unit = "" if target.unit == "share" else f" {target.unit}"
     measured = ["–", "–", "–"]
-    figure = report.figures.get(target.key)
+    figure = report.figure(target)
     if figure is not None:
         reference = "–" if figure.reference is None else _amount(figure, figure.reference)
         value = "–" if verdict is Verdict.UNMEASURED else f"{shown(figure.value)}{unit}"
@@ -151,7 +185,7 @@ def _target_row(report: Report, target: Target) -> list[str]:
                 text if bound is None else f"{text} {'reached' if target.reached(bound, figure.value) else 'missed'}"
                 for text, bound in zip(bounds, (target.must, target.want), strict=True)
             ]
-    against = target.against or "–"
+    against = report.against(target) or "–"
     return [target.what, measured[0], against, measured[1], measured[2], *bounds, verdict.value]
 
 
@@ -166,20 +200,21 @@ def _figure_rows(figures: Iterable[Figure]) -> list[list[str]]:
         title = figure.title
         for samples in (figure.ours, *([figure.reference] if figure.reference else []), *figure.others):
             low, high = samples.spread
-            ours = "" if samples is figure.ours else f"{_ratio(figure.ours, samples)} ×"
+            ours = "" if samples is figure.ours else _ratio(figure.ours, samples)
             rows.append([title, samples.name, _amount(figure, samples), f"{shown(low)}–{shown(high)}", ours])
             title = ""
     return rows
 
 
 def _ratio(ours: Samples, other: Samples) -> str:
-    if len(ours.values) != len(other.values) or not all(other.values):
+    if other.part or len(ours.values) != len(other.values) or not all(other.values):
         return "–"
-    return shown(ratio(ours, other))
+    return f"{shown(ratio(ours, other))} ×"
 
 
-_TARGET_HEADS = ["what", "mesh", "against", "that", "ratio or value", "must", "want", "verdict"]
-_FIGURE_HEADS = ["what", "who", "median", "spread", "mesh / this"]
+_RATIO_OR_VALUE = "ratio (median of the rounds' ratios) or value"
+_TARGET_HEADS = ["what", "mesh", "against", "that", _RATIO_OR_VALUE, "must", "want", "verdict"]
+_FIGURE_HEADS = ["what", "who", "median", "spread", "mesh / this (median of the rounds' ratios)"]
 
 
 def target_table(report: Report) -> Table:
@@ -192,9 +227,9 @@ def target_table(report: Report) -> Table:
     return table
 
 
-def figure_table(figures: Iterable[Figure], title: str) -> Table:
+def figure_table(figures: Iterable[Figure]) -> Table:
     """Return figures as a table for the terminal."""
-    table = Table(*_FIGURE_HEADS, title=title, box=None, title_justify="left", pad_edge=False)
+    table = Table(*_FIGURE_HEADS, box=None, pad_edge=False)
     for row in _figure_rows(figures):
         table.add_row(*row)
     return table
@@ -213,6 +248,7 @@ def write_json(report: Report, path: Path) -> None:
         "machine": asdict(report.machine),
         "versions": report.versions,
         "runs": report.runs,
+        "benchmarks": report.benchmarks,
         "rounds": report.size.rounds,
         "scale": report.size.scale,
         "quick": report.quick,
@@ -232,10 +268,11 @@ def read_json(path: Path) -> Report:
         raise ValueError(f"{path} is no JSON: {error}") from None
     try:
         figures = {fields["key"]: _figure(fields) for fields in content["figures"]}
+        derived = list(dict.fromkeys(key.partition(".")[0] for key in figures))  # older files do not say it
         return Report(
             Machine(**content["machine"]), content["versions"], Size(content["rounds"], content["scale"]),
-            content["quick"], list(dict.fromkeys(key.partition(".")[0] for key in figures)), figures,
-            content["proxy_rate"],
+            content["quick"], content.get("benchmarks", derived), figures,
+            content["proxy_rate"], content["runs"],
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a report of a run: {error!r}") from None
@@ -249,24 +286,11 @@ def _figure(fields: dict[str, Any]) -> Figure:
     return Figure(**(fields | samples | {"others": others, "series": series}))
 
 
-def middle(reports: Sequence[Report]) -> Report:
-    """Put several whole runs together: of each figure that of the run in which it was the middle one."""
-    figures = {}
-    for key in reports[-1].figures:
-        found = sorted((report.figures[key] for report in reports if key in report.figures), key=lambda one: one.value)
-        figures[key] = found[len(found) // 2]
-    rates = sorted(report.proxy_rate for report in reports if report.proxy_rate is not None)
-    rate = rates[len(rates) // 2] if rates else None
-    return dataclasses.replace(reports[-1], figures=figures, proxy_rate=rate, runs=len(reports))
-
-
 def write_markdown(report: Report, path: Path, plots: Sequence[Path]) -> None:
     """Write the tables, with the plots that lie beside them."""
     pictures = [f"![{plot.stem}]({plot.name})" for plot in plots]
     notes = [f"* **{figure.title}**: {figure.note}" for figure in report.figures.values() if figure.note]
-    peers = (
-        ["Other systems, measured side by side: [peers](peers.md).", ""] if (path.parent / "peers.md").exists() else []
-    )
+    peers = (path.parent / "peers.md").exists()
     lines = [
         "# What was measured",
         "",
@@ -275,13 +299,17 @@ def write_markdown(report: Report, path: Path, plots: Sequence[Path]) -> None:
         f"On {report.headline}.",
         *(["", f"**{report.suspicion[0].upper()}{report.suspicion[1:]}.**"] if report.suspect else []),
         "",
-        "Everything runs on one host, clients, node and workers on the same CPUs, so read ratios: each round measures",
-        "ours and its reference one after the other, and the median of the rounds' ratios counts.",
+        "Everything runs on one host, clients, node and workers on the same CPUs; except for latency, whose ends",
+        "(caller and workers) stay on one CPU and whose middle (node or proxy) stays on another. So read ratios: each",
+        "round measures ours and its reference one after the other, and the median of the rounds' ratios counts, which",
+        "is not the ratio of the medians.",
         "",
         *(["Other systems, measured side by side: [peers](peers.md).", ""] if peers else []),
         "## Targets",
         "",
         _markdown(_TARGET_HEADS, (_target_row(report, target) for target in report.targets())),
+        "",
+        report.tally,
         "",
         *[line for picture in pictures for line in (picture, "")],
         "## Everything",
@@ -308,12 +336,14 @@ def put_between(path: Path, begin: str, text: str, end: str) -> None:
 
 
 def short_table(report: Report) -> str:
-    """Return the headlines as Markdown."""
+    """Return the headlines, and whatever misses what it must reach, as Markdown."""
     rows = []
-    for target in TARGETS:
-        figure = report.figures.get(target.key)
-        if target.key in HEADLINES and figure is not None:
+    for target in report.targets():
+        figure = report.figure(target)
+        wanted = target.key in HEADLINES or report.verdict(target) is Verdict.MISSED
+        if wanted and figure is not None:
             what, ours, against, reference, value, must, _, verdict = _target_row(report, target)
             rows.append([what, ours, f"{against}: {reference}" if target.against else "–", value, must, verdict])
-    table = _markdown(["what", "mesh", "against", "ratio or value", "must", "verdict"], rows)
-    return f"{table}\n\nOn {report.headline}. [Everything that was measured](docs/benchmarks/README.md)."
+    table = _markdown(["what", "mesh", "against", _RATIO_OR_VALUE, "must", "verdict"], rows)
+    link = "[Everything that was measured](docs/benchmarks/README.md)."
+    return f"{table}\n\n{report.tally} All that are missed stand above.\n\nOn {report.headline}. {link}"

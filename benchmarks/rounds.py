@@ -19,10 +19,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Samples:
-    """What one contestant reached, a value a round."""
+    """What one contestant reached, a value a round. `part`: it is contained in ours, so that no ratio is meant."""
 
     name: str
     values: list[float]
+    part: bool = False
 
     @property
     def median(self) -> float:

@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from collections.abc import Awaitable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -76,6 +77,8 @@ def work(url: str, workers: int, processes: int) -> None:
     logging.disable(logging.ERROR)
 
     async def run() -> None:
+        # The default has four threads more than there are CPUs: too few where those are few.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(workers // processes))
         await Worker(
             [func(noop, name="noop"), func(nap, name="nap")],
             redis_settings=RedisSettings.from_dsn(url),

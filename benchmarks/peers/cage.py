@@ -23,9 +23,8 @@ _LIMIT_S = 10.0
 def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    command = subprocess.Popen(sys.argv[1:])
     try:
-        sys.exit(command.wait())
+        sys.exit(subprocess.Popen(sys.argv[1:]).wait())
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _kill_all()

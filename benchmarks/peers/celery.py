@@ -9,14 +9,13 @@ awaited with `get`, oldest first, which is twice as fast here as `ResultSet.join
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 
-from benchmarks.peers import driver, servers
+from benchmarks.peers import driver, jobs, servers
 
 URL = "PEERS_CELERY_URL"
 
@@ -29,17 +28,9 @@ def application(url: str) -> Any:
         broker_connection_retry_on_startup=True,
         result_expires=600,
     )
-    made.task(name="noop")(noop)
-    made.task(name="nap")(nap)
+    made.task(name="noop")(jobs.noop)
+    made.task(name="nap")(jobs.nap)
     return made
-
-
-def noop() -> None:
-    pass
-
-
-def nap(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 class CeleryPeer(driver.Blocking):

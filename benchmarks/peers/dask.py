@@ -71,8 +71,4 @@ def work(url: str) -> None:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["work", url, count]:
-            forks.fork(int(count), lambda _: work(url))
-        case _:
-            driver.serve(start)
+    forks.main(start, work)

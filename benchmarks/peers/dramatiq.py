@@ -9,7 +9,6 @@ callbacks cost and are not used here. No-op messages are prefetched deeply (`dra
 
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +18,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
-from benchmarks.peers import driver, servers
+from benchmarks.peers import driver, jobs, servers
 
 URL = "PEERS_DRAMATIQ_URL"
 
@@ -27,17 +26,9 @@ URL = "PEERS_DRAMATIQ_URL"
 def make_broker(url: str) -> Any:
     made = RedisBroker(url=url, middleware=[Results(backend=RedisBackend(url=url))])
     dramatiq.set_broker(made)
-    dramatiq.actor(noop, broker=made, store_results=True)
-    dramatiq.actor(nap, broker=made, store_results=True)
+    dramatiq.actor(jobs.noop, broker=made, store_results=True)
+    dramatiq.actor(jobs.nap, broker=made, store_results=True)
     return made
-
-
-def noop() -> None:
-    pass
-
-
-def nap(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 class Dramatiq(driver.Blocking):

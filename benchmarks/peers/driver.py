@@ -20,7 +20,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
@@ -83,11 +83,8 @@ class Blocking(Peer):
 
     def singly(self, seconds: float) -> list[float]:
         taken: list[float] = []
-        clock = time.perf_counter
-        until = clock() + seconds
-        while (began := clock()) < until or len(taken) < LEAST:
+        for _ in _laps(seconds, taken):
             self.result(self.submit(None))
-            taken.append(clock() - began)
         return taken
 
 
@@ -118,11 +115,8 @@ class Batching(Peer):
 
     def singly(self, seconds: float) -> list[float]:
         taken: list[float] = []
-        clock = time.perf_counter
-        until = clock() + seconds
-        while (began := clock()) < until or len(taken) < LEAST:
+        for _ in _laps(seconds, taken):
             self.results(self.submit(1, None))
-            taken.append(clock() - began)
         return taken
 
 
@@ -189,12 +183,18 @@ class Looping(Peer):
 
     async def _singly(self, seconds: float) -> list[float]:
         taken: list[float] = []
-        clock = time.perf_counter
-        until = clock() + seconds
-        while (began := clock()) < until or len(taken) < LEAST:
+        for _ in _laps(seconds, taken):
             await (await self.submit(None))
-            taken.append(clock() - began)
         return taken
+
+
+def _laps(seconds: float, taken: list[float]) -> Iterator[None]:
+    """Go round for so long, `LEAST` times at least, and note what each turn took."""
+    clock = time.perf_counter
+    until = clock() + seconds
+    while (began := clock()) < until or len(taken) < LEAST:
+        yield
+        taken.append(clock() - began)
 
 
 class _Session:

@@ -11,14 +11,10 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.peers import driver
+from benchmarks.peers import driver, jobs
 
 START_S = 30.0
 """What 64 workers may take to start on a busy machine."""
-
-
-def noop() -> None:
-    pass
 
 
 def pid(seconds: float) -> int:
@@ -42,7 +38,7 @@ class Executing(driver.Blocking):
             seen |= {job.result() for job in jobs}
 
     def submit(self, nap: float | None) -> "Future[None]":
-        return self._executor.submit(noop) if nap is None else self._executor.submit(time.sleep, nap)
+        return self._executor.submit(jobs.noop) if nap is None else self._executor.submit(jobs.nap, nap)
 
     def result(self, job: Any) -> None:
         job.result()

@@ -7,8 +7,12 @@ import ctypes
 import gc
 import os
 import signal
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NoReturn
+
+from benchmarks.peers import driver
 
 _PR_SET_PDEATHSIG = 1
 
@@ -26,3 +30,12 @@ def fork(count: int, work: Callable[[int], None]) -> NoReturn:
             os._exit(0)
     signal.pause()
     os._exit(0)
+
+
+def main(start: Callable[[int], AbstractContextManager[driver.Peer]], work: Callable[[str], None]) -> None:
+    """What a peer's module does as a program: with `work URL COUNT` be so many workers of `work`, else the driver."""
+    match sys.argv[1:]:
+        case ["work", url, count]:
+            fork(int(count), lambda _: work(url))
+        case _:
+            driver.serve(start)

@@ -5,16 +5,11 @@ measure another thing. Forked, which is the default on Linux and the smallest.
 """
 
 import multiprocessing
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.peers import driver
-
-
-def noop() -> None:
-    pass
+from benchmarks.peers import driver, jobs
 
 
 class Pool(driver.Blocking):
@@ -22,7 +17,7 @@ class Pool(driver.Blocking):
         self._pool = pool
 
     def submit(self, nap: float | None) -> Any:
-        return self._pool.apply_async(noop) if nap is None else self._pool.apply_async(time.sleep, (nap,))
+        return self._pool.apply_async(jobs.noop) if nap is None else self._pool.apply_async(jobs.nap, (nap,))
 
     def result(self, job: Any) -> None:
         job.get()

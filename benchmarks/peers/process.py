@@ -104,4 +104,4 @@ def pss_mb(pids: Iterable[int]) -> float:
     for pid in pids:
         with suppress(OSError):  # it has ended since
             total += pss_bytes(pid)
-    return total / 2**20
+    return total / 1e6

@@ -9,20 +9,23 @@ from pathlib import Path
 from rich.table import Column, Table
 
 from benchmarks.peers import PEERS
-from benchmarks.peers.survey import Row, Survey
+from benchmarks.peers.survey import Row, Survey, figures
 from benchmarks.report import Machine, put_between, versions
-from benchmarks.rounds import Samples, ratio
+from benchmarks.rounds import Figure, Samples, ratio
 
-HEADS = ("system", "no-op/s", "mesh / this", "p50 / p99 µs", "share of ideal", "64 idle, PSS MB")
+HEADS = (
+    "system", "no-op/s", "mesh / this (median of the rounds' ratios)", "p50 / p99 µs", "share of ideal",
+    "64 idle, PSS MB",
+)  # fmt: skip
 
 _ABOUT = """\
-One client process and the workers on the cores of one host, loopback, in one run of `python -m benchmarks.peers --out
+One client process and the workers on the cores of one host, loopback, in one run of `python -m benchmarks peers --out
 docs/benchmarks`. No-op jobs/s with up to 2,048 outstanding, on two workers (median, lowest to highest), and the median
-of the ratios to the mesh in the same rounds; one job at a time; jobs of 10 ms on 64 workers as a share of the ideal
-6,400/s; memory of 64 idle workers with broker and helpers, without the client. Each system's configuration, and why it
-is the best reasonable one, stands in its module under `benchmarks/peers/`; the versions in its `requirements.txt`.
-Those on "one host" have no network between client and workers; with Dramatiq and arq the 64 are threads, eight in each
-of eight processes.
+of the ratios to the mesh in the same rounds; one job at a time, all processes where the kernel puts them and not pinned
+to CPUs; jobs of 10 ms on 64 workers as a share of the ideal 6,400/s; memory of 64 workers that are idle after work,
+with broker and helpers, without a client. Each system's configuration, and why it is the best reasonable one, stands in
+its module under `benchmarks/peers/`; the versions in its `requirements.txt`. Those on "one host" have no network
+between client and workers; with Dramatiq and arq the 64 are threads, eight in each of eight processes.
 """
 
 
@@ -43,6 +46,16 @@ def write(survey: Survey, folder: Path) -> None:
     Path(folder, "peers.md").write_text("\n".join(["# The peers, side by side", "", _ABOUT, host, "", *lines, ""]))
     found = {"machine": asdict(machine), "versions": versions(), "requirements": requirements(), **asdict(survey)}
     Path(folder, "peers.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def read(path: Path) -> tuple[Machine, dict[str, Figure]]:
+    """Read the machine and the figures by key from what `write` wrote. Raises ValueError where it is something else."""
+    try:
+        found = json.loads(path.read_text())
+        survey = Survey(Row(**found["mesh"]), [Row(**row) for row in found["peers"]], found["beside"])
+        return Machine(**found["machine"]), {figure.key: figure for figure in figures(survey)}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a report of the peers: {error!r}") from None
 
 
 def write_readme(survey: Survey, path: Path) -> None:

@@ -2,31 +2,44 @@
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
+import mesh
 from benchmarks.latency import calls
+from benchmarks.mesh_client import WARM_UP, rate, with_client
 from benchmarks.mesh_node import MeshNode
 from benchmarks.naps import IDEAL, WORKERS, nap_rate
 from benchmarks.peers import PEERS
 from benchmarks.peers.process import PeerFailed, PeerProcess, pss_mb
 from benchmarks.processes import descendants, in_child
 from benchmarks.rounds import Figure, Samples, Size, alternate
-from benchmarks.throughput import submit_rate
 
 NOOPS = 100_000
 CALLS = 4_000
 NAPS = 12_800
+WINDOW = 2048
+"""Jobs under way at most, here as with the peers (`driver.WINDOW`)."""
+
 PEER_S = 90.0
+"""Seconds that a peer may take for each of its two halves."""
+
 ALL_S = 1_080.0
-"""Seconds after which no other peer is begun: with the last one's, 20 minutes."""
+"""Seconds, from before the installation, after which no peer runs any more.
+
+What can follow is one measurement of ours that hangs (`processes.LIMIT_S`), a node's start and end (`mesh_node`), and
+the end of a cage: less than two minutes, so that it is 20 in all at worst.
+"""
 
 _SAMPLE_S = 2.0
 _SETTLE_S = 1.0
 """Idle seconds before memory is read."""
+
+OUT_OF_TIME = "no time was left"
 
 
 @dataclass
@@ -68,40 +81,74 @@ MEASURES = (
 )
 
 
-def run(names: Sequence[str], size: Size, *, python: Path, console: Console) -> Survey:
-    """Measure these peers."""
+def run(names: Sequence[str], size: Size, *, python: Path, console: Console, until: float) -> Survey:
+    """Measure these peers until then, a moment of `time.monotonic`; those that are left get no row of figures."""
     survey = Survey()
-    until = time.monotonic() + ALL_S
     for name in names:
         row = Row(name)
         survey.peers.append(row)
-        if time.monotonic() > until:
-            row.reason = "no time was left"
+        if time.monotonic() >= until:
+            row.reason = OUT_OF_TIME
             continue
         began = time.monotonic()
         console.print(f"{PEERS[name]} …", end=" ", highlight=False)
         try:
-            _few(row, survey, size, python)
-            _many(row, survey, size, python)
+            _few(row, survey, size, python, until)
+            _many(row, survey, size, python, until)
         except PeerFailed as error:
-            row.reason = str(error)
+            row.reason = OUT_OF_TIME if time.monotonic() >= until else str(error)
+        except (RuntimeError, TimeoutError) as error:  # our own node or client: it costs this peer, not all
+            row.reason = f"the mesh beside it failed: {_in_a_line(error)}"
         said = f"not measured: {row.reason}; " if row.reason else ""
         console.print(f"{said}{time.monotonic() - began:.0f} s", highlight=False, markup=False)
     return survey
 
 
-def _few(row: Row, survey: Survey, size: Size, python: Path) -> None:
+def _in_a_line(error: Exception) -> str:
+    """What went wrong without the traceback of a child: its first line and its last, for a cell of a table."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [repr(error)]
+    return " ".join(dict.fromkeys((lines[0], lines[-1])))[:200]
+
+
+def _left(until: float) -> float:
+    """For how long a peer may run now. Raises PeerFailed where no time is left."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise PeerFailed(OUT_OF_TIME)
+    return min(PEER_S, left)
+
+
+def window_rate(seed: str, jobs: int) -> float:
+    """Submit with the window full and await the oldest, as the peers' drivers do; jobs/s."""
+
+    async def run(client: mesh.Client, jobs: int) -> None:
+        pending: deque[mesh.Job[object]] = deque()
+        for _ in range(jobs):
+            if len(pending) >= WINDOW:
+                await pending.popleft()
+            pending.append(client.submit("noop"))
+        for job in pending:
+            await job
+
+    async def work(client: mesh.Client) -> float:
+        await run(client, WARM_UP)
+        return await rate(jobs, run(client, jobs))
+
+    return with_client([seed], work)
+
+
+def _few(row: Row, survey: Survey, size: Size, python: Path, until: float) -> None:
     """No-op jobs on two workers, with the window full and one at a time."""
     seconds = max(0.25, _SAMPLE_S * size.scale)
-    with MeshNode(2) as node, PeerProcess(row.name, python, seconds=PEER_S) as peer:
+    with MeshNode(2) as node, PeerProcess(row.name, python, seconds=_left(until)) as peer:
         peer.ask("open", workers=2, naps=False)
         contestants = {
-            "mesh": lambda: in_child(submit_rate, node.seed, size.of(NOOPS, least=20_000)),
+            "mesh": lambda: in_child(window_rate, node.seed, size.of(NOOPS, least=20_000)),
             row.name: lambda: peer.ask("noop", seconds=seconds)["rate"],
         }
         beside, theirs = alternate(size.rounds, contestants)
-        ours = in_child(calls, node.seed, size.of(CALLS, least=1000))
         alone = peer.ask("singly", seconds=seconds)
+        ours = in_child(calls, node.seed, size.of(CALLS, least=1000))
         peer.ask("close")
     row.noop += theirs.values
     row.p50.append(alone["p50"])
@@ -112,15 +159,16 @@ def _few(row: Row, survey: Survey, size: Size, python: Path) -> None:
     survey.beside[row.name] = beside.values
 
 
-def _many(row: Row, survey: Survey, size: Size, python: Path) -> None:
+def _many(row: Row, survey: Survey, size: Size, python: Path, until: float) -> None:
     """64 workers: what they weigh when idle, and 10 ms jobs on them."""
+    _left(until)  # ours is not begun either where there is no time for the peer
     with MeshNode(WORKERS) as node:
         share = in_child(nap_rate, [node.seed], size.of(NAPS, least=2560)) / IDEAL
         time.sleep(_SETTLE_S)
         memory = pss_mb([node.pid, *descendants(node.pid)])
     survey.mesh.share.append(share)
     survey.mesh.memory.append(memory)
-    with PeerProcess(row.name, python, seconds=PEER_S) as peer:
+    with PeerProcess(row.name, python, seconds=_left(until)) as peer:
         driver = int(peer.ask("open", workers=WORKERS, naps=True)["pid"])
         time.sleep(_SETTLE_S)
         row.memory.append(peer.memory(driver))

@@ -6,7 +6,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from benchmarks.text.server import Server
+from benchmarks.server import Server
 
 VARIABLE = "WORKERMAN"
 

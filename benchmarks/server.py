@@ -11,8 +11,6 @@ from typing import Self
 
 from benchmarks.processes import TETHER
 
-START_S = 20.0
-
 
 class Server:
     """Runs `command`, whose standard error names the port that it listens on, as group 1 of `pattern`.
@@ -20,6 +18,9 @@ class Server:
     With several `processes` it is ready when each of them has said so. It is killed if it has not stopped `grace`
     seconds after it was told to.
     """
+
+    start_s = 20.0
+    """Seconds that it may take to be ready."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            if not self._settled.wait(START_S) or self._awaited:
+            if not self._settled.wait(self.start_s) or self._awaited:
                 raise RuntimeError(f"{self._command[0]} did not start:\n{''.join(self._log)}")
         except BaseException:
             self.__exit__()
@@ -71,15 +72,24 @@ class Server:
         assert self._process.stderr is not None
         self._process.stderr.close()
 
+    @property
+    def pid(self) -> int:
+        """The id of the process itself."""
+        return self._process.pid
+
     def _read(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            if not self._awaited:
-                continue
-            self._log.append(line)
-            if found := self._pattern.search(line):
-                self.port, self.greeting = int(found[1]), line.strip()
-                self._awaited -= 1
-                if not self._awaited:
-                    self._settled.set()
+            self._hear(line)
         self._settled.set()
+
+    def _hear(self, line: str) -> None:
+        """Take in a line of its log, to its end: until it is ready, it is looked at and kept."""
+        if not self._awaited:
+            return
+        self._log.append(line)
+        if found := self._pattern.search(line):
+            self.port, self.greeting = int(found[1]), line.strip()
+            self._awaited -= 1
+            if not self._awaited:
+                self._settled.set()
