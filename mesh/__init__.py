@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from mesh.errors import NoNodes as NoNodes
     from mesh.errors import NotAllowed as NotAllowed
     from mesh.errors import PayloadTooLarge as PayloadTooLarge
+    from mesh.errors import PoisonTask as PoisonTask
     from mesh.errors import ProtocolError as ProtocolError
     from mesh.errors import RemoteError as RemoteError
     from mesh.errors import ResultNotSerializable as ResultNotSerializable
+    from mesh.errors import RetryLater as RetryLater
     from mesh.errors import UnknownTask as UnknownTask
     from mesh.job import Job as Job
     from mesh.tasks import Context as Context
+    from mesh.tasks import Retry as Retry
     from mesh.tasks import Task as Task
     from mesh.tasks import context as context
     from mesh.tasks import lifespan as lifespan
@@ -34,12 +37,12 @@ if TYPE_CHECKING:
 _HOME = {
     "Client": "mesh.client",
     "Job": "mesh.job",
-    **dict.fromkeys(("Context", "Task", "context", "lifespan", "task"), "mesh.tasks"),
+    **dict.fromkeys(("Context", "Retry", "Task", "context", "lifespan", "task"), "mesh.tasks"),
     **dict.fromkeys(
         (
             "BadArguments", "ClosedError", "ConfigError", "JobCancelled", "JobLost", "JobTimeout",
-            "MeshBusy", "MeshError", "NoNodes", "NotAllowed", "PayloadTooLarge", "ProtocolError",
-            "RemoteError", "ResultNotSerializable", "UnknownTask",
+            "MeshBusy", "MeshError", "NoNodes", "NotAllowed", "PayloadTooLarge", "PoisonTask", "ProtocolError",
+            "RemoteError", "ResultNotSerializable", "RetryLater", "UnknownTask",
         ),
         "mesh.errors",
     ),

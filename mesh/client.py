@@ -19,8 +19,8 @@ from typing import Any, ParamSpec, Self, TypeVar, assert_never, overload
 import zmq
 
 from mesh.core.dialer import Dialer
-from mesh.core.effects import Close, Effect, Joined, Outcome, Parted, Progress, Send, Settle
-from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
+from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
+from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import DONE, PENDING, JobRecord
 from mesh.core.roster import NodeView
 from mesh.core.session import Session
@@ -71,8 +71,8 @@ class Client:
 
     `seeds`: nodes by address, `"web7:5750"`; `mdns`: look for nodes on this host and its networks too.
     `max_pending`: jobs under way at most; beyond it `submit` raises MeshBusy, `call` and `map` wait.
-    `discovery_grace`: seconds that a job waits for the first node that serves its task. Raises ConfigError for a
-    value that makes no sense.
+    `discovery_grace`: seconds that a job waits for the first node that serves its task. Leaving the block waits for
+    what is outstanding, but for jobs that were detached. Raises ConfigError for a value that makes no sense.
 
         async with Client() as client:
             result = await client.call("send_mail", to="a@b")
@@ -118,7 +118,7 @@ class Client:
         self._context: zmq.Context[zmq.SyncSocket] | None = None
         self._closed = False
         self._room: deque[asyncio.Future[None]] = deque()
-        self._idle: list[asyncio.Future[None]] = []
+        self._idle: deque[asyncio.Future[None]] = deque()
         self._changed: list[asyncio.Future[None]] = []
         self._token: Token[Client] | None = None
 
@@ -162,10 +162,11 @@ class Client:
             self._closed = True
             return
         try:
-            if self._jobs and timeout != 0:
+            until = None if timeout is None else self.loop.time() + timeout
+            while self._is_awaited() and (until is None or self.loop.time() < until):
                 idle = self.loop.create_future()
                 self._idle.append(idle)
-                await asyncio.wait((idle,), timeout=timeout)
+                await asyncio.wait((idle,), timeout=None if until is None else until - self.loop.time())
         finally:
             self._shut()
             try:
@@ -174,6 +175,13 @@ class Client:
                 zmq_context, self._context = self._context, None
                 if zmq_context is not None:
                     zmq_context.term()
+
+    def _is_awaited(self) -> bool:
+        """Is a job under way that does not outlive this client, or has not left it yet?"""
+        if not self._jobs:
+            return False
+        unfinished = [*self._submitted, *self._session.unfinished()]
+        return any(not (record.kept and record.state != PENDING) for record in unfinished)
 
     def _shut(self) -> None:
         """End every job that is left, say goodbye and close the links."""
@@ -356,9 +364,13 @@ class Client:
             if self._room and self._jobs < self._max_pending:
                 _wake(self._room, 1)
 
-    def cancel(self, job: Job[Any]) -> None:
-        """Ask that a job does not start."""
-        self._post(CancelAsked(job))
+    def cancel(self, job: Job[Any], how: int) -> None:
+        """Ask that a job does not start; `how` far that goes if it runs (`mesh.wire.messages`, Cancel)."""
+        self._post(CancelAsked(job, how))
+
+    def keep(self, job: Job[Any]) -> None:
+        """Let a job outlive this client."""
+        self._post(KeepAsked(job))
 
     # looking around
 
@@ -377,7 +389,7 @@ class Client:
             name=about.name,
             id=about.node,
             endpoint=self._dialer.endpoint(view.key),
-            state="draining" if view.draining else view.health.value,
+            state=view.standing.state.value,
             workers=about.workers,
             concurrency=about.concurrency,
             free=view.free,
@@ -441,6 +453,8 @@ class Client:
         for endpoint in self._dialer.due(now):
             self._connect(endpoint)
         self._arm(now)
+        if self._idle:
+            _wake(self._idle, len(self._idle))
 
     def _perform(self, effect: Effect, now: float) -> None:
         match effect:
@@ -455,6 +469,8 @@ class Client:
                 self._dialer.joined(effect.view.key)
             case Parted():
                 self._wake_changed()
+            case Greet():
+                self._greet(self._links[effect.key])
             case Close():
                 log.debug("link %d to %s closed: %s", effect.key, self._dialer.endpoint(effect.key), effect.why)
                 if effect.refused:
@@ -473,11 +489,6 @@ class Client:
         self._jobs -= len(outcomes)
         if self._room:
             _wake(self._room, len(outcomes))
-        if self._jobs == 0 and self._idle:
-            waiters, self._idle = self._idle, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
 
     def _wake_changed(self) -> None:
         waiters, self._changed = self._changed, []
@@ -522,8 +533,11 @@ class Client:
             self._dialer.lost(key, self.loop.time(), refused=True)
             return
         self._links[key] = link
-        link.send(ClientMessage(b"", 0, [Hello(MAGIC, *VERSIONS, self.mesh, self._name)]))
+        self._greet(link)
         self._post(Opening(key))
+
+    def _greet(self, link: Link) -> None:
+        link.send(ClientMessage(b"", 0, [Hello(MAGIC, *VERSIONS, self.mesh, self._name)]))
 
     def _heard(self, key: int, messages: list[NodeMessage]) -> None:
         self._events.extend([Heard(key, message) for message in messages])

@@ -12,8 +12,10 @@
     ├── ResultNotSerializable   the task returned what cannot travel
     ├── NotAllowed              the task is not open to this caller
     ├── JobTimeout              its time is up (also a TimeoutError)
-    ├── JobCancelled            it was cancelled before it started
+    ├── JobCancelled            it was cancelled; `started` says whether it had begun
     ├── JobLost                 its worker or node went away
+    ├── PoisonTask              three workers died of it
+    ├── RetryLater              the task asked to be tried again, once too often
     └── RemoteError             the task raised; type, message and traceback of the original
 
 `retryable` says whether the same call may succeed later without a change. `started` says whether the
@@ -99,14 +101,14 @@ class NotAllowed(MeshError):
 
 
 class JobTimeout(MeshError, TimeoutError):
-    """The job's time is up. `started` is False only if it surely had not begun."""
+    """The job's time is up, or it ran into its limit. `started` is False only if it surely had not begun."""
 
     retryable = True
     started = True
 
 
 class JobCancelled(MeshError):
-    """The job was cancelled before it started."""
+    """The job was cancelled; `started` is True if it was stopped while it ran. Raised inside a running task too."""
 
     started = False
 
@@ -116,6 +118,28 @@ class JobLost(MeshError):
 
     retryable = True
     started = True
+
+
+class PoisonTask(MeshError):
+    """The job brought three workers down, or its task so many that no node runs it at the moment."""
+
+    started = True
+
+
+class RetryLater(MeshError):
+    """Raised by a task: try this job again in so many `seconds`, as another attempt.
+
+    The caller sees it only where the task has used up its attempts, or the job its time.
+    """
+
+    retryable = True
+    started = True
+
+    def __init__(self, seconds: float = 1.0, message: str = "", *, started: bool | None = None) -> None:
+        if not isinstance(seconds, (int, float)):  # as it travels: with its text alone
+            seconds, message = 1.0, str(seconds)
+        super().__init__(message or f"try again in {seconds:g} s", started=started)
+        self.seconds = max(0.0, float(seconds))
 
 
 class RemoteError(MeshError):
@@ -147,7 +171,7 @@ BY_NAME: dict[str, type[MeshError]] = {
     cls.__name__: cls
     for cls in (
         ConfigError, ClosedError, ProtocolError, NoNodes, UnknownTask, MeshBusy, BadArguments,
-        PayloadTooLarge, ResultNotSerializable, NotAllowed, JobTimeout, JobCancelled, JobLost,
+        PayloadTooLarge, ResultNotSerializable, NotAllowed, JobTimeout, JobCancelled, JobLost, PoisonTask, RetryLater,
     )
 }  # fmt: skip
 """Errors by the name under which they travel: the bridge and the wire use the class names."""

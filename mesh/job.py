@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.errors import ClosedError, JobCancelled, MeshError
-from mesh.wire.messages import Failed, Result
+from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Failed, Result
 from mesh.wire.payload import NIL, unpack, unpack_failure
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
     """One submission of a task.
 
     `await job` gives its result or raises its error; it may be awaited by several and more than once. An await
-    that is cancelled cancels the job if it was its last and the job has not started.
+    that is cancelled cancels the job, if it was its last and the job is not detached.
     """
 
     _client: "Client"
@@ -52,20 +52,22 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
                 yield from waiter
             except asyncio.CancelledError:
                 self._forget(waiter)
-                if not self._waiters:
+                if not self._waiters and not self.kept:
                     self.cancel()
                 raise
         return self.outcome()
 
-    def _look(self) -> None:
+    def looked(self) -> None:
+        """Its outcome is somebody's business: no warning if it fails."""
         self._looked = True
         if self._unseen is not None:
             self._unseen.seen = True
 
     def outcome(self) -> R_co:
         """Return the result or raise the error of a job that is over."""
+        assert self.over, "its outcome is not known yet"
         if self._failure is not None:
-            self._look()
+            self.looked()
             raise _error_of(self._failure)
         return cast("R_co", self._value)
 
@@ -104,17 +106,29 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
             self._accepted.append(waiter)
             await waiter
 
-    def cancel(self) -> None:
-        """Ask that it does not start. If it has started already, it ends as it would have ended."""
+    def cancel(self, force: bool = False) -> None:
+        """Ask that it ends: it does not start any more, and if it runs, `JobCancelled` is raised inside it.
+
+        An `async def` task sees a cancellation instead. Either may take its time, or end otherwise; with `force` its
+        worker is killed. It ends as the node then says: mostly with `JobCancelled`, `started` if it had begun.
+        """
         if not self.over:
-            self._client.cancel(self)
+            self._client.cancel(self, FORCED if force else RUNNING)
+
+    def detach(self) -> None:
+        """Let it outlive this client: nothing cancels it but `cancel`, and leaving the client does not wait for it."""
+        if not self.over and not self.kept:
+            self.kept = True
+            self.looked()
+            self._client.keep(self)
 
     # called by the client
 
     def abandon(self) -> None:
-        """Nobody will ask for its outcome any more."""
-        self._look()
-        self.cancel()
+        """Nobody will ask for its outcome any more: it need not start."""
+        self.looked()
+        if not self.over and not self.kept:
+            self._client.cancel(self, UNSTARTED)
 
     def progressed(self) -> None:
         """Its state has changed."""

@@ -9,13 +9,13 @@ import hashlib
 import inspect
 import math
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from mesh.errors import ConfigError
+from mesh.errors import ConfigError, RetryLater
 from mesh.signature import Signature, parameters_of
-from mesh.wire.messages import TaskSpec
+from mesh.wire.messages import RetrySpec, TaskSpec
 
 if TYPE_CHECKING:
     from mesh.client import Client
@@ -31,13 +31,47 @@ ambient: contextvars.ContextVar["Client"] = contextvars.ContextVar("mesh.client"
 """The client whose `async with` block this code runs in; `Task.call` and `Task.submit` use it."""
 
 
+LIMIT_KILL_S = 5.0
+"""Seconds that a task has to end after its limit, where it does not say; then its worker is killed."""
+
+
+class Retry:
+    """Try a job again when its task raises one of `on`: `n` times more, each on another node where there is one.
+
+    Waits a random time up to `backoff` seconds before the first time, twice as long before each further one, `cap`
+    at most (full jitter: M. Brooker, "Exponential Backoff And Jitter", 2015). Raises ConfigError for what makes no
+    sense.
+    """
+
+    def __init__(
+        self, n: int, *, on: Sequence[type[BaseException]] = (Exception,), backoff: float = 0.5, cap: float = 30.0
+    ) -> None:
+        if type(n) is not int or n < 0:
+            raise ConfigError(f"Retry's n is a whole number of further attempts, not {n!r}")
+        kinds: tuple[Any, ...] = (on,) if isinstance(on, type) else tuple(on)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+            raise ConfigError(f"Retry's on is a tuple of exception classes, not {on!r}")
+        self.on = kinds
+        self.spec = RetrySpec(n, _positive(backoff), _positive(cap))
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a task says of itself beside its function. `timeout` is seconds from submission to outcome."""
+    """What a task says of itself beside its function. Lengths of time are seconds; see `task`."""
 
     timeout: float | None = None
     priority: int = 5
     bridge: bool = False
+    idempotent: bool = False
+    retry: Retry | None = None
+    limit: float | None = None
+    limit_kill: float | None = None
+
+    def again(self, error: BaseException) -> float | None:
+        """Return the seconds to wait before a job that raised this may be tried again; None if it may not."""
+        if isinstance(error, RetryLater):
+            return error.seconds
+        return 0.0 if self.retry is not None and isinstance(error, self.retry.on) else None
 
 
 class Task(Generic[P, R]):
@@ -70,13 +104,12 @@ class Task(Generic[P, R]):
 
     def options(self, *, timeout: float | None = None, priority: int | None = None) -> "Task[P, R]":
         """Return this task with other options: `timeout` in seconds, `priority` 0–9, 9 first."""
-        settings = Settings(
+        again = copy.copy(self)
+        again.settings = replace(
+            self.settings,
             timeout=self.settings.timeout if timeout is None else _positive(timeout),
             priority=self.settings.priority if priority is None else _priority(priority),
-            bridge=self.settings.bridge,
         )
-        again = copy.copy(self)
-        again.settings = settings
         return again
 
     @overload
@@ -109,6 +142,10 @@ class Task(Generic[P, R]):
             timeout=self.settings.timeout,
             priority=self.settings.priority,
             doc=doc[:200],
+            idempotent=self.settings.idempotent,
+            retry=self.settings.retry.spec if self.settings.retry else None,
+            limit=self.settings.limit,
+            limit_kill=self.settings.limit_kill,
         )
 
 
@@ -158,8 +195,12 @@ def task(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    retry: Retry | None = None,
+    idempotent: bool = False,
     priority: int = 5,
     bridge: bool = False,
+    limit: float | None = None,
+    limit_kill: float | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -167,13 +208,20 @@ def task(
     *,
     name: str | None = None,
     timeout: float | None = None,
+    retry: Retry | None = None,
+    idempotent: bool = False,
     priority: int = 5,
     bridge: bool = False,
+    limit: float | None = None,
+    limit_kill: float | None = None,
 ) -> Any:
     """Register a function as a task, under its own name or `name`.
 
-    `timeout`: seconds from submission to outcome, unless the caller says otherwise. `priority`: 0–9, 9 first.
-    `bridge`: plain sockets may call it too. Raises ConfigError where a value makes no sense.
+    `timeout`: seconds from submission to outcome, unless the caller says otherwise. `retry`: whether a job that raised
+    is tried again. `idempotent`: it may run more than once, so that a job whose node or worker dies goes to another.
+    `priority`: 0–9, 9 first. `bridge`: plain sockets may call it too. `limit`: seconds that it may run; then
+    `JobTimeout` is raised inside it, and `limit_kill` seconds later (5 if not given) its worker is killed. Raises
+    ConfigError where a value makes no sense.
     """
 
     def register(function: Callable[..., Any]) -> Task[..., Any]:
@@ -182,10 +230,16 @@ def task(
             raise ConfigError(f"a task's name is 1 to {_NAME_LIMIT} printable bytes, not {chosen!r}")
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise ConfigError(f"task {chosen!r} is a generator; a task returns one value")
+        if limit_kill is not None and limit is None:
+            raise ConfigError(f"task {chosen!r} has a limit_kill without a limit: it counts from the limit on")
         settings = Settings(
             timeout=None if timeout is None else _positive(timeout),
             priority=_priority(priority),
             bridge=bridge,
+            idempotent=idempotent,
+            retry=retry,
+            limit=None if limit is None else _positive(limit),
+            limit_kill=_limit_kill(limit, limit_kill),
         )
         try:
             registered = Task(function, chosen, settings)
@@ -201,10 +255,16 @@ _NAME_LIMIT = 200
 """Bytes of a task's name: it travels with every job (docs/protocol.md, Items)."""
 
 
-def _positive(timeout: float) -> float:
-    if type(timeout) not in (int, float) or not 0 < timeout < math.inf:
-        raise ConfigError(f"a timeout is a number of seconds above 0, not {timeout!r}")
-    return float(timeout)
+def _positive(seconds: float) -> float:
+    if type(seconds) not in (int, float) or not 0 < seconds < math.inf:
+        raise ConfigError(f"a length of time is a number of seconds above 0, not {seconds!r}")
+    return float(seconds)
+
+
+def _limit_kill(limit: float | None, limit_kill: float | None) -> float | None:
+    if limit is None:
+        return None
+    return LIMIT_KILL_S if limit_kill is None else _positive(limit_kill)
 
 
 def _priority(priority: int) -> int:

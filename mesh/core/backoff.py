@@ -13,4 +13,9 @@ def backoff(failures: int, rng: random.Random) -> float:
 
     Full jitter spreads the clients of a node that restarts (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
-    return rng.uniform(0.0, min(MOST_S, FIRST_S * 2.0 ** min(failures, 16)))
+    return full_jitter(failures, first=FIRST_S, cap=MOST_S, rng=rng)
+
+
+def full_jitter(failures: int, *, first: float, cap: float, rng: random.Random) -> float:
+    """Return seconds between nothing and `first`, doubled for each failure before, `cap` at most."""
+    return rng.uniform(0.0, min(cap, first * 2.0 ** min(failures, 64)))

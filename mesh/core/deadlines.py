@@ -1,16 +1,26 @@
-"""Which job's time is up next. Pure."""
+"""Whose time is up next. Pure."""
 
 import heapq
 from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
 from mesh.core.record import Alarm, JobRecord
 
 SLACK = 1000
-"""Alarms of jobs that are over and may lie about until they are swept out."""
+"""Alarms of what is over and may lie about until they are swept out."""
 
 
-class Deadlines:
-    """The jobs that have a deadline. One that is over is let go of at once, not when its time would have been up."""
+class Timed(Protocol):
+    """What may have a deadline. `alarm`: its entry in the heap while it has one."""
+
+    alarm: Alarm | None
+
+
+T = TypeVar("T", bound=Timed)
+
+
+class Alarms(Generic[T]):
+    """The records that have a deadline. One that is over is let go of at once, not when its time would have been up."""
 
     def __init__(self) -> None:
         self._alarms: list[Alarm] = []
@@ -18,19 +28,18 @@ class Deadlines:
         self._live = 0
 
     def __len__(self) -> int:
-        """How many jobs have a deadline and are not over."""
+        """How many have a deadline and are not over."""
         return self._live
 
-    def set(self, record: JobRecord, deadline: float) -> None:
-        """Give a job a deadline, in monotonic seconds; it has none yet."""
+    def set(self, record: T, deadline: float) -> None:
+        """Give a record a deadline, in monotonic seconds; it has none yet."""
         self._count += 1
-        record.deadline = deadline
-        record.alarm = [deadline, self._count, record]
-        heapq.heappush(self._alarms, record.alarm)
+        record.alarm = alarm = [deadline, self._count, record]
+        heapq.heappush(self._alarms, alarm)
         self._live += 1
 
-    def clear(self, record: JobRecord) -> None:
-        """A job that has a deadline is over."""
+    def clear(self, record: T) -> None:
+        """A record that has a deadline is over."""
         assert record.alarm is not None
         record.alarm[2] = None
         record.alarm = None
@@ -43,11 +52,20 @@ class Deadlines:
         """When the next alarm is due; None for never."""
         return self._alarms[0][0] if self._alarms else None
 
-    def due(self, now: float) -> Iterator[JobRecord]:
-        """Take out the jobs whose time is up."""
+    def due(self, now: float) -> Iterator[T]:
+        """Take out those whose time is up."""
         while self._alarms and self._alarms[0][0] <= now:
             record = heapq.heappop(self._alarms)[2]
             if record is not None:
                 record.alarm = None
                 self._live -= 1
                 yield record
+
+
+class Deadlines(Alarms[JobRecord]):
+    """The client's jobs that have a deadline; each bears its own."""
+
+    def set(self, record: JobRecord, deadline: float) -> None:
+        """Give a job a deadline, in monotonic seconds; it has none yet."""
+        record.deadline = deadline
+        super().set(record, deadline)

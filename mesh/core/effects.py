@@ -42,6 +42,12 @@ class Parted(Struct, frozen=True):
     view: NodeView
 
 
+class Greet(Struct, frozen=True):
+    """Say HELLO once more over a link whose node has forgotten us."""
+
+    key: int
+
+
 class Close(Struct, frozen=True):
     """Close a link. `same_as`: the key of another link to the same node; `refused`: the node wants none."""
 
@@ -51,4 +57,4 @@ class Close(Struct, frozen=True):
     refused: bool = False
 
 
-Effect = Send | Settle | Progress | Joined | Parted | Close
+Effect = Send | Settle | Progress | Joined | Parted | Greet | Close

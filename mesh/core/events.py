@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from mesh.core.record import JobRecord
-from mesh.wire.messages import NodeMessage
+from mesh.wire.messages import RUNNING, NodeMessage
 
 
 class Opening(Struct, frozen=True):
@@ -35,7 +35,14 @@ class Submitted(Struct, frozen=True):
 
 
 class CancelAsked(Struct, frozen=True):
-    """The application no longer wants a job."""
+    """The application no longer wants a job; `how` far that goes if it runs: UNSTARTED, RUNNING or FORCED."""
+
+    record: JobRecord
+    how: int = RUNNING
+
+
+class KeepAsked(Struct, frozen=True):
+    """A job is to outlive its client."""
 
     record: JobRecord
 
@@ -44,4 +51,4 @@ class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-Event = Opening | Heard | LinkLost | Submitted | CancelAsked | Tick
+Event = Opening | Heard | LinkLost | Submitted | CancelAsked | KeepAsked | Tick

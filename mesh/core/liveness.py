@@ -1,4 +1,4 @@
-"""How alive one node looks, judged from when it was last heard. Pure: `docs/protocol.md`, The greeting."""
+"""How alive one node looks, judged from when it was last heard. Pure: `docs/liveness.md`."""
 
 from enum import Enum
 
@@ -52,7 +52,11 @@ class Liveness:
 
     def health(self, now: float) -> Health:
         """Judge the node at `now`."""
-        silence = now - self._heard
-        if silence >= DEAD_S:
+        if now >= self._heard + DEAD_S:  # the very sums of `next_change`, which then never names a moment too early
             return Health.DEAD
-        return Health.SUSPECT if silence >= SUSPECT_S else Health.ALIVE
+        return Health.SUSPECT if now >= self._heard + SUSPECT_S else Health.ALIVE
+
+    def next_change(self, now: float) -> float:
+        """When `health` will next differ if the node stays silent; it is not dead yet."""
+        suspect = self._heard + SUSPECT_S
+        return suspect if now < suspect else self._heard + DEAD_S

@@ -27,7 +27,10 @@ class JobRecord(Struct, eq=False, gc=False):
     `deadline`: monotonic seconds, or None. `shape`: count of positional and names of the other arguments, while
     they have not been checked against the task's signature. `state`: one of the constants above. `link`, `node`:
     where it was sent last. `bounce`: it comes back at once where no node has room. `alarm`: its entry among the
-    deadlines.
+    deadlines. `retries`: how often its task has asked for another attempt; `crashes`: workers that died of it. `began`:
+    an earlier attempt has run, or may have. `tried`: ids of the nodes that it is not to go to while there is another.
+    `lost_at`: id and epoch of the node where this very attempt may still run. `delayed`: its entry among those that
+    wait for their time and not for room. `kept`: it outlives its client.
     """
 
     id: bytes
@@ -49,6 +52,13 @@ class JobRecord(Struct, eq=False, gc=False):
     refused_by: int = 0
     bounce: bool = False
     forwarded: bool = False
+    began: bool = False
+    delayed: Alarm | None = None
+    kept: bool = False
+    retries: int = 0
+    crashes: int = 0
+    tried: tuple[str, ...] = ()
+    lost_at: tuple[str, bytes] | None = None
 
     def progressed(self) -> None:
         """Its state has changed."""

@@ -4,8 +4,9 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 
-from mesh.core.liveness import Health, Liveness
 from mesh.core.record import JobRecord
+from mesh.core.standing import Record, Standing, State
+from mesh.errors import BadArguments, MeshError, PayloadTooLarge
 from mesh.signature import Signature
 from mesh.wire.messages import About, ClientItem, NodeMessage, TaskSpec
 
@@ -26,25 +27,58 @@ class NodeView:
     """One node as its last word described it, and what this client has sent there since."""
 
     __slots__ = (
-        "about", "draining", "free", "free_async", "health", "key", "liveness", "outbox", "outstanding", "seen",
-        "sent", "stamp", "tasks", "window",
+        "about", "free", "free_async", "key", "outbox", "outstanding", "quarantined", "seen", "sent", "stamp",
+        "standing", "tasks", "window",
     )  # fmt: skip
 
-    def __init__(self, key: int, about: About, now: float) -> None:
+    def __init__(self, key: int, about: About, now: float, record: Record | None = None) -> None:
         self.key = key
-        self.about = about
-        self.tasks = {spec.name: ServedTask(spec) for spec in about.tasks}
-        self.liveness = Liveness(now)
-        self.health = Health.ALIVE
-        self.draining = False
+        self.standing = Standing(record or Record(), now)
+        self.describe(about)
         self.free = self.free_async = self.window = self.seen = self.sent = self.stamp = 0
         self.outstanding: dict[bytes, JobRecord] = {}
         self.outbox: list[ClientItem] = []
 
+    def describe(self, about: About) -> None:
+        """Take in what the node says of itself."""
+        self.about = about
+        self.tasks = {spec.name: ServedTask(spec) for spec in about.tasks}
+        self.quarantined: dict[str, tuple[float, ServedTask]] = {}
+
+    def served(self, task: str) -> ServedTask | None:
+        """Return a task as the node serves it, be it in quarantine there."""
+        served = self.tasks.get(task)
+        return self.quarantined[task][1] if served is None and task in self.quarantined else served
+
+    def misfit(self, record: JobRecord) -> MeshError | None:
+        """Say why a job plainly cannot run here; None if it can. Its arguments are looked at once."""
+        shape, record.shape = record.shape, None
+        wrong = self.tasks[record.task].signature.misfit(*shape) if shape is not None else None
+        if wrong:
+            return BadArguments(f"{record.task} {wrong}")
+        if len(record.body) > self.about.max_body:
+            text = f"{len(record.body)} bytes of arguments, and node {self.about.name} takes {self.about.max_body}"
+            return PayloadTooLarge(f"{text} (its --max-message)")
+        return None
+
+    def quarantine(self, task: str, until: float) -> bool:
+        """Give the node no jobs of a task until then; False if it gets none already."""
+        served = self.tasks.pop(task, None)
+        if served is None:
+            return False
+        self.quarantined[task] = until, served
+        return True
+
+    def release(self, now: float) -> bool:
+        """Give it jobs again of the tasks whose quarantine is over, if there are any."""
+        over = [task for task, (until, _) in self.quarantined.items() if now >= until]
+        for task in over:
+            self.tasks[task] = self.quarantined.pop(task)[1]
+        return bool(over)
+
     def heard(self, message: NodeMessage, now: float) -> None:
         """Take in the load that every message from a node carries."""
-        self.liveness.heard(now)
-        self.health = Health.ALIVE
+        self.standing.heard(now)
         self.free = message.free
         self.free_async = message.free_async
         self.window = message.window
@@ -54,16 +88,20 @@ class NodeView:
     @property
     def open(self) -> bool:
         """May new jobs be sent there?"""
-        return not self.draining and self.health is Health.ALIVE
+        return self.standing.state in _OPEN
 
     @property
     def room(self) -> int:
-        """How many more jobs its window allows this client."""
-        return self.window - len(self.outstanding)
+        """How many more jobs its window allows this client; one in all while it is on trial."""
+        most = 1 if self.standing.state is State.TRIAL else self.window
+        return min(most, self.window) - len(self.outstanding)
 
     def idle(self, *, is_async: bool) -> int:
         """Free slots as of its last word, less the jobs sent since that it had not seen then."""
         return (self.free_async if is_async else self.free) - (self.sent - self.seen)
+
+
+_OPEN = (State.ALIVE, State.TRIAL)
 
 
 class Roster:
@@ -121,15 +159,21 @@ class Roster:
             if view.open and task in view.tasks
         )
 
-    def share(self, task: str, wanted: int, *, not_key: int = 0) -> list[tuple[NodeView, int]]:
+    def share(
+        self, task: str, wanted: int, *, not_key: int = 0, tried: Sequence[str] = ()
+    ) -> list[tuple[NodeView, int]]:
         """Share out `wanted` jobs of a task: the nodes that get some now, and how many each.
 
         Each job goes where most slots are free; where none is free any more, where most room is left in the window.
-        Ties are broken at random. `not_key` is passed over while there is another.
+        Ties are broken at random. `not_key` is passed over while another has room, those `tried` while another is
+        alive.
         """
-        able = [v for v in self._views.values() if v.open and task in v.tasks and v.room > 0 and v.key != not_key]
+        serving = [view for view in self._views.values() if task in view.tasks and view.open]
+        if tried:
+            serving = [view for view in serving if view.about.node not in tried] or serving
+        able = [view for view in serving if view.room > 0 and view.key != not_key]
         if not able:
-            return self.share(task, wanted) if not_key else []
+            return self.share(task, wanted, tried=tried) if not_key else []
         if len(able) == 1:
             return [(able[0], min(wanted, able[0].room))]
         self._rng.shuffle(able)

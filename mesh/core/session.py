@@ -5,54 +5,50 @@ leave as room appears. The bridge of a node uses the same core to send on what i
 """
 
 import random
-from collections import deque
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import assert_never
 
+from mesh.core.attempts import CANCELLED_HERE, Attempts, options
 from mesh.core.deadlines import Deadlines
-from mesh.core.effects import Close, Effect, Joined, Outcome, Parted, Progress, Send, Settle
-from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
-from mesh.core.liveness import Health
+from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
+from mesh.core.ejections import Ejections
+from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
-from mesh.core.roster import NodeView, Roster
-from mesh.core.waiting import Queue, Waiting
-from mesh.errors import (
-    BadArguments,
-    JobCancelled,
-    JobLost,
-    JobTimeout,
-    MeshBusy,
-    MeshError,
-    NoNodes,
-    PayloadTooLarge,
-    UnknownTask,
-)
+from mesh.core.roster import NodeView, Roster, ServedTask
+from mesh.core.standing import State
+from mesh.core.unserved import Unserved
+from mesh.core.waiting import Key, Queue, Waiting
+from mesh.errors import JobCancelled, JobTimeout, MeshBusy, MeshError
 from mesh.wire.messages import (
-    CANCELLED,
+    CRASH,
     DRAINING,
     EPOCH,
-    EXPIRED,
-    TOO_BIG,
+    QUARANTINED,
     UNKNOWN_TASK,
+    UNSTARTED,
     Accepted,
     Bye,
     Cancel,
+    ClientItem,
     ClientMessage,
     Drain,
     Failed,
+    Keep,
     Lost,
     NodeItem,
     NodeMessage,
     Options,
     Ping,
     Pong,
+    Query,
     Refuse,
     Reject,
     Result,
     ResultLarge,
     Started,
+    Stranger,
     Submit,
+    Unknown,
     Welcome,
 )
 
@@ -68,23 +64,29 @@ STALL_S = 1.0
 WELCOME_S = 5.0
 """Seconds for a node to answer the greeting."""
 
+QUARANTINE_S = 10.0
+"""Seconds for which a node that has a task in quarantine is sent none of its jobs."""
+
+ASKED = 200
+"""Ids in one QUERY at most: an item is no larger than 4 KiB (docs/protocol.md, Items)."""
+
 
 class Session:
     """One client's jobs and nodes.
 
     `grace`: seconds that a job waits for the first node that serves its task. `not_node`: the id of a node that is
-    not to be used, for a node that looks for the others.
+    not to be used, for a node that looks for the others. `late` counts the ends of jobs that had ended before.
     """
 
     def __init__(self, rng: random.Random, *, grace: float = 2.0, not_node: str = "") -> None:
         self.roster = Roster(rng)
-        self.met_any = False
-        self._grace = grace
+        self.late = 0
+        self._attempts = Attempts(rng)
+        self._ejections = Ejections()
         self._not_node = not_node
         self._opening: dict[int, float] = {}
-        self._refusal = ""
         self._waiting = Waiting()
-        self._homeless: deque[tuple[float, JobRecord]] = deque()
+        self._unserved = Unserved(grace)
         self._deadlines = Deadlines()
         self._beat_at: float | None = None
         self._token = 0
@@ -101,7 +103,7 @@ class Session:
         if self._waiting:
             self._give_out(now)
         for view in self._talk.values():
-            view.liveness.said(now)
+            view.standing.liveness.said(now)
             items, view.outbox = view.outbox, []
             self._effects.append(Send(view.key, ClientMessage(view.about.epoch, view.stamp, items)))
         self._talk.clear()
@@ -116,13 +118,8 @@ class Session:
 
     def next_wake(self) -> float | None:
         """When to call `handle` with a Tick, if nothing else happens before; None for never."""
-        wake = self._beat_at
-        deadline = self._deadlines.next()
-        if deadline is not None and (wake is None or deadline < wake):
-            wake = deadline
-        if self._homeless and (wake is None or self._homeless[0][0] < wake):
-            wake = self._homeless[0][0]
-        return wake
+        due = (self._beat_at, self._deadlines.next(), self._unserved.next(), self._waiting.next_time())
+        return min((moment for moment in due if moment is not None), default=None)
 
     def unfinished(self) -> list[JobRecord]:
         """Return every job that is not over."""
@@ -138,7 +135,9 @@ class Session:
             case Submitted():
                 self._submitted(event.records, now)
             case CancelAsked():
-                self._cancel(event.record)
+                self._cancel(event.record, event.how)
+            case KeepAsked():
+                self._keep(event.record)
             case Opening():
                 self._opening[event.key] = now + WELCOME_S
                 self._start_beat(now)
@@ -153,6 +152,7 @@ class Session:
         """Let jobs wait, by runs of one task and priority: what is the same for all of a run is asked once."""
         start = 0
         count = len(records)
+        self._attempts.handed_in(count, now)
         while start < count:
             task, priority = records[start].task, records[start].priority
             stop = start
@@ -171,7 +171,7 @@ class Session:
             run = records[start:stop]
             self._waiting.add(run)
             if home is None:
-                self._homeless.extend((now + self._grace, record) for record in run)
+                self._unserved.add(run, now)
             start = stop
 
     def _limit(self, record: JobRecord, timeout: float) -> None:
@@ -179,12 +179,12 @@ class Session:
         record.timeout = timeout
         self._deadlines.set(record, record.submitted + timeout)
 
-    def _lose_home(self, tasks: Iterable[str], now: float) -> None:
+    def _not_served(self, tasks: Iterable[str], now: float) -> None:
         """Nodes have stopped serving these tasks: what waits for one that nobody serves now has the grace."""
         lost = {task for task in tasks if self.roster.serves(task) is None}
-        for _, task, queue in self._waiting.queues():
+        for _, (task, _), queue in self._waiting.queues():
             if task in lost:
-                self._homeless.extend((now + self._grace, record) for record in queue)
+                self._unserved.add(queue, now)
 
     def _heard(self, key: int, message: NodeMessage, now: float) -> None:
         view = self.roster.get(key)
@@ -200,8 +200,12 @@ class Session:
                     if record.alarm is not None:
                         self._deadlines.clear(record)
                     outcomes.append((record, item))
+                else:
+                    self.late += 1
             else:
                 view = self._heard_item(key, view, item, message, now)
+        if view is not None and not view.standing.record.clean and any(type(i) in _ENDED_WELL for i in message.items):
+            self._ejections.succeeded(view, now)
 
     def _heard_item(
         self, key: int, view: NodeView | None, item: NodeItem, message: NodeMessage, now: float
@@ -210,22 +214,27 @@ class Session:
             case Welcome():
                 return self._welcomed(key, view, item, message, now)
             case Refuse():
-                self._refusal = item.text
-                self._part(key, "its node refused", now)
+                self._unserved.refusal = item.text
+                self._part(key, "its node refused", now, failed=False)
                 self._effects.append(Close(key, item.text, refused=True))
                 return None
             case Bye():
-                self._part(key, "its node said goodbye", now)
+                self._part(key, "its node said goodbye", now, failed=False)
                 self._effects.append(Close(key, "it said goodbye"))
                 return None
             case _ if view is None:
                 pass  # nothing is owed to us by a node that has not greeted
             case Drain():
-                view.draining = True
+                view.standing.draining = True
+                view.standing.look(now)
             case Result() | Failed() | Reject() | Lost():
                 self._ended(view, item, now)
             case Accepted() | Started():
                 self._progress(view, item)
+            case Stranger():
+                self._forgotten(view, now)
+            case Unknown():
+                self._unknown(view, item.ids, now)
             case Pong() | ResultLarge():
                 pass  # a pong has told all by arriving; a large result without its frame is nobody's
             case _ as never:
@@ -235,8 +244,13 @@ class Session:
     def _welcomed(
         self, key: int, view: NodeView | None, item: Welcome, message: NodeMessage, now: float
     ) -> NodeView | None:
-        if self._opening.pop(key, None) is None:
-            return view  # it greets once, and not over a link that is being closed
+        opened = self._opening.pop(key, None) is not None
+        if view is not None and (view.about.node, view.about.epoch) == (item.about.node, item.about.epoch):
+            self._described_anew(view, item, now, forgotten=opened)
+            return view
+        if not opened:
+            return view  # over a link that is being closed, or from a node that has become another
+        self._part(key, "its node was started anew", now)
         if item.about.node == self._not_node:
             self._effects.append(Close(key, "this leads to ourselves", same_as=key))
             return None
@@ -247,31 +261,70 @@ class Session:
                 return None
             self._part(other.key, "its node was started anew", now)
             self._effects.append(Close(other.key, "its node was started anew"))
-        view = NodeView(key, item.about, now)
+        view = NodeView(key, item.about, now, self._ejections.record_of(item.about.node))
         view.heard(message, now)
         self.roster.add(view)
-        self.met_any = True
+        self._ejections.relent(self.roster, now)
+        self._unserved.met_any = True
         self._effects.append(Joined(view))
-        for _, task, queue in self._waiting.queues():
+        self._limit_waiting(view)
+        return view
+
+    def _limit_waiting(self, view: NodeView) -> None:
+        """Give what waits the time that its tasks have, as this node says."""
+        for _, (task, _), queue in self._waiting.queues():
             served = view.tasks.get(task)
             if served is not None and served.timeout is not None:
                 for record in queue:
                     if record.deadline is None and not record.over:
                         self._limit(record, served.timeout)
-        return view
+
+    def _described_anew(self, view: NodeView, item: Welcome, now: float, *, forgotten: bool) -> None:
+        """A node that we know says what it serves now: it has new code, takes jobs again, or had forgotten us."""
+        before = set(view.tasks)
+        view.describe(item.about)
+        view.standing.draining = False
+        view.standing.look(now)
+        self._not_served(before - set(view.tasks), now)
+        self._limit_waiting(view)
+        if forgotten:
+            ids = [record.id for record in view.outstanding.values()]
+            self._say(view, *(Query(ids[n : n + ASKED]) for n in range(0, len(ids), ASKED)))
+
+    def _forgotten(self, view: NodeView, now: float) -> None:
+        """The node does not know us any more: we were silent for too long. It is asked about our jobs once it does."""
+        if view.key not in self._opening:
+            self._opening[view.key] = now + WELCOME_S
+            view.window = 0
+            view.sent = 0
+            self._effects.append(Greet(view.key))
+
+    def _unknown(self, view: NodeView, ids: Sequence[bytes], now: float) -> None:
+        for job_id in ids:
+            record = view.outstanding.pop(job_id, None)
+            if record is not None and not record.over:
+                self._silent_about(view, record, "its node forgot it while this process was silent", now, ended=True)
 
     def _ended(self, view: NodeView, item: Result | Failed | Reject | Lost, now: float) -> None:
-        record = view.outstanding.pop(item.id, None)
-        if record is None or record.over:
+        record = view.outstanding.get(item.id)
+        if record is None or item.attempt < record.attempt:
+            self.late += 1
+            return
+        del view.outstanding[item.id]
+        if record.over:
+            self.late += 1
             return
         match item:
-            case Result() | Failed():
+            case Result():
                 self._settle(record, item)
-            case Lost(reason=reason):
-                if reason == EXPIRED:
-                    self._settle(record, JobTimeout(item.text, started=item.started))
-                else:
-                    self._settle(record, JobLost(f"the job's end is not known: {item.text}", started=item.started))
+            case Failed():
+                served = self._served(view, record)
+                self._go_on(record, self._attempts.after_failure(view, record, served, item, now), now)
+            case Lost():
+                if item.reason == CRASH:
+                    self._ejections.failed(view, self.roster, now)
+                served = self._served(view, record)
+                self._go_on(record, self._attempts.after_loss(view, record, served, item, now), now)
             case Reject():
                 self._rejected(view, record, item, now)
             case _ as never:
@@ -279,32 +332,21 @@ class Session:
 
     def _rejected(self, view: NodeView, record: JobRecord, item: Reject, now: float) -> None:
         """Surely not run: it goes elsewhere, or back to wait, unless it is over for good."""
+        withdrawn = False
         match item.reason:
-            case r if r == CANCELLED:
-                self._settle(record, JobCancelled("cancelled before it started"))
-                return
-            case r if r == EXPIRED:
-                self._settle(record, JobTimeout("its time was up before a slot was free", started=False))
-                return
-            case r if r == TOO_BIG:
-                self._settle(record, PayloadTooLarge(item.text))
-                return
             case r if r == UNKNOWN_TASK:
-                view.tasks.pop(record.task, None)
+                withdrawn = view.tasks.pop(record.task, None) is not None
+            case r if r == QUARANTINED:
+                withdrawn = view.quarantine(record.task, now + QUARANTINE_S)
             case r if r in (DRAINING, EPOCH):
-                view.draining = True
+                view.standing.draining = True
+                view.standing.look(now)
             case _:
                 pass
-        if record.bounce:
-            self._settle(record, MeshBusy(item.text))
-        elif record.cancelled:
-            self._settle(record, JobCancelled("cancelled before it started"))
-        else:
-            record.refused_by = view.key
-            record.state = PENDING
-            self._waiting.add([record], front=True)
-        if item.reason == UNKNOWN_TASK:
-            self._lose_home([record.task], now)
+        if withdrawn:
+            self._not_served([record.task], now)
+        record.refused_by = view.key
+        self._go_on(record, self._attempts.after_rejection(record, item), now)
 
     def _progress(self, view: NodeView, item: Accepted | Started) -> None:
         state = STARTED if type(item) is Started else ACCEPTED
@@ -314,62 +356,115 @@ class Session:
                 record.state = state
                 self._progressed.append(record)
 
-    def _cancel(self, record: JobRecord) -> None:
-        if record.over or record.cancelled:
+    # trying again
+
+    def _served(self, view: NodeView, record: JobRecord) -> ServedTask | None:
+        """Return a job's task as its node serves it, or has served it until now and others still do."""
+        return view.served(record.task) or self.roster.serves(record.task)
+
+    def _silent_about(self, view: NodeView, record: JobRecord, why: str, now: float, *, ended: bool) -> None:
+        served = self._served(view, record)
+        self._go_on(record, self._attempts.after_silence(view, record, served, why, ended=ended), now)
+
+    def _go_on(self, record: JobRecord, verdict: float | Failed | MeshError, now: float) -> None:
+        """A job is over, or is tried again after so many seconds."""
+        if isinstance(verdict, float):
+            self._wait(record, now, verdict)
+        else:
+            self._settle(record, verdict)
+
+    def _wait(self, record: JobRecord, now: float, seconds: float = 0.0) -> None:
+        """A job that was at a node waits here again, before the others."""
+        record.state = PENDING
+        if seconds > 0:
+            self._waiting.add_later(record, now + seconds)
+        else:
+            self._waiting.add([record], front=True)
+            self._come(record, now)
+
+    def _come(self, record: JobRecord, now: float) -> None:
+        if self.roster.serves(record.task) is None:
+            self._unserved.add([record], now)
+
+    # told by the application
+
+    def _cancel(self, record: JobRecord, how: int) -> None:
+        if record.over:
             return
         record.cancelled = True
         view = self.roster.get(record.link) if record.state != PENDING else None
         if view is None:
-            self._drop(record, JobCancelled("cancelled before it started"))
+            self._drop(record, JobCancelled(_NOT_AGAIN if record.began else CANCELLED_HERE))
         else:
-            self._say(view, Cancel(record.id))
+            self._say(view, Cancel(record.id, how))
 
-    def _part(self, key: int, why: str, now: float) -> None:
+    def _keep(self, record: JobRecord) -> None:
+        if record.over:
+            return
+        record.kept = True
+        view = self.roster.get(record.link) if record.state != PENDING else None
+        if view is not None:
+            self._say(view, Keep(record.id))
+
+    # nodes that go
+
+    def _part(self, key: int, why: str, now: float, *, failed: bool = True) -> None:
         """A node is gone. What it held counts as started: it was handed over and not rejected."""
         self._opening.pop(key, None)
-        view = self.roster.remove(key)
+        view = self.roster.get(key)
         if view is None:
             return
         self._talk.pop(key, None)
-        for record in view.outstanding.values():
-            if not record.over:
-                self._settle(record, JobLost(f"the job's end is not known: {why}"))
-        self._lose_home(view.tasks, now)
+        held = [record for record in view.outstanding.values() if not record.over]
+        view.outstanding.clear()
+        if failed and held:
+            self._ejections.failed(view, self.roster, now)
+        self.roster.remove(key)
+        self._ejections.left(view)
+        self._ejections.relent(self.roster, now)
+        for record in reversed(held):
+            self._silent_about(view, record, why, now, ended=False)
+        self._not_served(view.tasks, now)
         self._effects.append(Parted(view))
+
+    # the end of a job
 
     def _drop(self, record: JobRecord, error: MeshError) -> None:
         """End a job that waits here."""
         self._settle(record, error)
-        self._waiting.ended()
+        self._waiting.ended(record)
 
     def _settle(self, record: JobRecord, outcome: Result | Failed | MeshError) -> None:
+        if record.began and isinstance(outcome, MeshError):
+            outcome.started = True  # this attempt may not have, but one before
         record.over = True
         record.state = DONE
         if record.alarm is not None:
             self._deadlines.clear(record)
         self._outcomes.append((record, outcome))
 
-    def _say(self, view: NodeView, *items: Cancel | Ping) -> None:
+    def _say(self, view: NodeView, *items: ClientItem) -> None:
         view.outbox.extend(items)
         self._talk[view.key] = view
 
     # giving jobs to nodes
 
     def _give_out(self, now: float) -> None:
-        for priority, task, queue in self._waiting.queues():
+        for priority, key, queue in self._waiting.queues():
             gave = False
-            while self._give_some(task, queue, now):
+            while self._give_some(key, queue, now):
                 gave = True
             if gave or not queue:
-                self._waiting.served(priority, task)
+                self._waiting.served(priority, key)
 
-    def _give_some(self, task: str, queue: Queue, now: float) -> bool:
+    def _give_some(self, key: Key, queue: Queue, now: float) -> bool:
         """Share a task's next jobs out among the nodes that have room; False if there is none."""
         first = self._waiting.first(queue)
         if first is None:
             return False
+        task, tried = key
         wanted = 1 if first.refused_by else len(queue)
-        shares = self.roster.share(task, wanted, not_key=first.refused_by)
+        shares = self.roster.share(task, wanted, not_key=first.refused_by, tried=tried)
         if not shares and first.bounce:
             for record in self._waiting.take(queue, len(queue)):
                 self._settle(record, MeshBusy("no node has room"))
@@ -386,76 +481,53 @@ class Session:
         sent = 0
         for record in records:
             if record.shape is not None or len(record.body) > most:
-                wrong = self._wrong(view, record)
+                wrong = view.misfit(record)
                 if wrong is not None:
                     self._settle(record, wrong)
                     continue
             remaining = None
             if record.deadline is not None:
                 remaining = min(max(0, int((record.deadline - now) * 1000)), MOST_MS)
-            options = None
-            if record.priority != 5 or record.forwarded:
-                options = Options(priority=record.priority, forwarded=record.forwarded)
+            asked = None
+            if record.tried:
+                asked = options(view, record)
+            elif record.priority != 5 or record.forwarded:
+                asked = Options(priority=record.priority, forwarded=record.forwarded)
             record.state = SENT
             record.link = key
             record.node = name
             outstanding[record.id] = record
-            outbox.append(Submit(record.id, record.attempt, task, record.form, remaining, options, record.body))
+            outbox.append(Submit(record.id, record.attempt, task, record.form, remaining, asked, record.body))
+            if record.kept:
+                outbox.append(Keep(record.id))
             sent += 1
         if sent:
             view.sent += sent
             self._talk[key] = view
         return sent
 
-    def _wrong(self, view: NodeView, record: JobRecord) -> MeshError | None:
-        """Say why a job cannot run at a node; None if it can."""
-        shape, record.shape = record.shape, None
-        wrong = view.tasks[record.task].signature.misfit(*shape) if shape is not None else None
-        if wrong:
-            return BadArguments(f"{record.task} {wrong}")
-        if len(record.body) > view.about.max_body:
-            text = f"{len(record.body)} bytes of arguments, and node {view.about.name} takes {view.about.max_body}"
-            return PayloadTooLarge(f"{text} (its --max-message)")
-        return None
-
     # time
 
     def _act_on_time(self, now: float) -> None:
         for record in self._deadlines.due(now):
             self._expire(record)
-        while self._homeless and self._homeless[0][0] <= now:
-            self._judge_homeless(self._homeless.popleft()[1])
+        for record in self._waiting.come_of_time(now):
+            self._come(record, now)
+        for record, error in self._unserved.due(self.roster, now):
+            self._drop(record, error)
         if self._beat_at is not None and now >= self._beat_at:
             self._beat(now, late=now - self._beat_at)
 
     def _expire(self, record: JobRecord) -> None:
         seconds = f"{record.timeout:g} s" if record.timeout is not None else "its time"
         if record.state == PENDING:
-            self._drop(record, JobTimeout(f"{seconds} passed before any node had room", started=False))
+            what = "it could be tried again" if record.began else "any node had room"
+            self._drop(record, JobTimeout(f"{seconds} passed before {what}", started=False))
             return
         view = self.roster.get(record.link)
         assert view is not None  # its end would have been the job's
-        self._say(view, Cancel(record.id))
+        self._say(view, Cancel(record.id, UNSTARTED))
         self._settle(record, JobTimeout(f"no outcome within {seconds}; it may have run", started=True))
-
-    def _judge_homeless(self, record: JobRecord) -> None:
-        """The grace is over for a job whose task nobody served when it began."""
-        if record.over or record.state != PENDING or self.roster.serves(record.task) is not None:
-            return
-        if len(self.roster):
-            names = self.roster.task_names()
-            near = get_close_matches(record.task, names, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"served are {_listed(names)}"
-            self._drop(record, UnknownTask(f"no node serves {record.task!r}; {hint}"))
-        elif not self.met_any or record.deadline is None:
-            self._drop(record, NoNodes(self._no_nodes()))
-
-    def _no_nodes(self) -> str:
-        refusal = f" One refused: {self._refusal}." if self._refusal else ""
-        return (
-            f"no node of this mesh was found within {self._grace:g} s: is one running (meshnode), in the same mesh "
-            f"(--mesh), within reach of mDNS or named as a seed?{refusal}"
-        )
 
     def _start_beat(self, now: float) -> None:
         if self._beat_at is None:
@@ -463,23 +535,32 @@ class Session:
 
     def _beat(self, now: float, *, late: float) -> None:
         late = late if late > STALL_S else 0.0
+        wake = now + BEAT_S
         for key, until in list(self._opening.items()):
             self._opening[key] = until + late
             if now >= until + late:
                 del self._opening[key]
-                self._effects.append(Close(key, f"no answer to the greeting within {WELCOME_S:g} s"))
+                why = f"no answer to the greeting within {WELCOME_S:g} s"
+                self._part(key, why, now)
+                self._effects.append(Close(key, why))
         for view in list(self.roster):
-            view.liveness.excuse(late, now)
-            view.health = view.liveness.health(now)
-            if view.health is Health.DEAD:
+            standing = view.standing
+            standing.liveness.excuse(late, now)
+            standing.record.let_in(now)
+            if view.quarantined and view.release(now):
+                self._limit_waiting(view)
+            if standing.look(now) is State.DEAD:
                 self._part(view.key, "its node has been silent for 6 s", now)
                 self._effects.append(Close(view.key, "it has been silent for 6 s"))
-            elif view.liveness.wants_ping(now):
+                continue
+            if standing.liveness.wants_ping(now):
                 self._token += 1
                 self._say(view, Ping(self._token))
-        self._beat_at = now + BEAT_S if self._opening or len(self.roster) else None
+            wake = min(wake, standing.liveness.next_change(now))
+        self._beat_at = wake if self._opening or len(self.roster) else None
 
 
-def _listed(names: set[str]) -> str:
-    shown = sorted(names)[:8]
-    return ", ".join(shown) + (" …" if len(names) > len(shown) else "") if shown else "no tasks at all"
+_ENDED_WELL = (Result, Failed)
+"""Words after which a node is not to blame for anything."""
+
+_NOT_AGAIN = "cancelled before it was tried again"

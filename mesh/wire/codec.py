@@ -29,8 +29,8 @@ Buffer = bytes | memoryview
 ItemT = TypeVar("ItemT")
 
 OUT_OF_BAND = 32 * 1024
-"""Bytes from which a body gets a frame of its own, sent without a copy. Below some 16–64 KiB a copy is
-cheaper than what ZeroMQ does to avoid it (measured: small frames get slower with copy=False)."""
+"""Bytes from which a body gets a frame of its own, which the receiver, and a node that sends, need not copy. Below some
+16–64 KiB a copy is cheaper than what ZeroMQ does to avoid it (measured: small frames get slower with copy=False)."""
 
 HEADER_LIMIT = 8 * 1024 * 1024
 """Bytes of frame 0: a turn's batch of jobs, each body below `OUT_OF_BAND`. Longer batches are split."""
@@ -51,8 +51,8 @@ _node_item = msgspec.msgpack.Decoder(NodeItem)
 
 _head = msgspec.msgpack.Decoder(ItemHead)
 
-_CLIENT_TYPES = frozenset((1, 3, 4, 5, 7, 8))
-_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26))
+_CLIENT_TYPES = frozenset((1, 3, 4, 5, 6, 7, 8, 9))
+_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28))
 
 
 class Oddities:

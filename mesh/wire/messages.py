@@ -35,10 +35,19 @@ UNKNOWN_TASK = "unknown-task"
 EXPIRED = "expired"
 CANCELLED = "cancelled"
 TOO_BIG = "too-big"
+QUARANTINED = "quarantined"
 
-# Reasons of LOST: the job was handed to a worker.
+# Reasons of LOST: the job was handed to a worker. EXPIRED and CANCELLED are among them too.
 CRASH = "crash"
+WORKER = "worker"
 GRACE = "grace"
+LIMIT = "limit"
+POISON = "poison"
+
+# How far a CANCEL goes.
+UNSTARTED = 0
+RUNNING = 1
+FORCED = 2
 
 # Reasons of REFUSE: no connection comes of it.
 WRONG_MESH = "mesh"
@@ -53,8 +62,16 @@ class Parameter(Struct, array_like=True, frozen=True):
     required: bool
 
 
+class RetrySpec(Struct, frozen=True):
+    """How often a job is tried again, and how long to wait: seconds before the first time, and at most."""
+
+    n: Annotated[int, Meta(ge=0, le=1_000_000)]
+    backoff: Annotated[float, Meta(ge=0)]
+    cap: Annotated[float, Meta(ge=0)]
+
+
 class TaskSpec(Struct, frozen=True, omit_defaults=True):
-    """A task as its node describes it in WELCOME."""
+    """A task as its node describes it in WELCOME. Lengths of time are seconds."""
 
     name: TaskName
     parameters: list[Parameter] = []
@@ -65,13 +82,23 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     priority: Priority = 5
     doc: str = ""
+    idempotent: bool = False
+    retry: RetrySpec | None = None
+    limit: float | None = None
+    limit_kill: float | None = None
 
 
 class Options(Struct, frozen=True, omit_defaults=True):
-    """What a job may ask for beside its task, arguments and time."""
+    """What a job may ask for, or brings along, beside its task, arguments and time.
+
+    `forwarded`: a node sent it on. `crashes`: workers that have died of it. `resent`: this very attempt may have been
+    handed in before: it is to be found again rather than run again.
+    """
 
     priority: Priority = 5
     forwarded: bool = False
+    crashes: Annotated[int, Meta(ge=0, le=1000)] = 0
+    resent: bool = False
 
 
 class Hello(Struct, array_like=True, tag=1):
@@ -129,9 +156,16 @@ class SubmitLarge(Struct, array_like=True, tag=4):
 
 
 class Cancel(Struct, array_like=True, tag=5):
-    """Client → node: do not start this, if it has not started."""
+    """Client → node: do not start this; `how` far that goes if it runs: `UNSTARTED`, `RUNNING` or `FORCED`."""
 
     id: JobId
+    how: Annotated[int, Meta(ge=0, le=2)] = UNSTARTED
+
+
+class Query(Struct, array_like=True, tag=6):
+    """Client → node: what became of these? Asked after the node had forgotten who we are."""
+
+    ids: list[JobId]
 
 
 class Ping(Struct, array_like=True, tag=7):
@@ -142,6 +176,12 @@ class Ping(Struct, array_like=True, tag=7):
 
 class Bye(Struct, array_like=True, tag=8):
     """Either way: I am leaving; nothing follows."""
+
+
+class Keep(Struct, array_like=True, tag=9):
+    """Client → node: this job outlives me: it is not dropped when I leave."""
+
+    id: JobId
 
 
 class Refuse(Struct, array_like=True, tag=16):
@@ -186,11 +226,15 @@ class ResultLarge(Struct, array_like=True, tag=22):
 
 
 class Failed(Struct, array_like=True, tag=23, gc=False):
-    """Node → client: the task raised, or its arguments or result were no good."""
+    """Node → client: the task raised, or its arguments or result were no good.
+
+    `again`: the task wants it tried again, after so many seconds or later; nil if not.
+    """
 
     id: JobId
     attempt: Attempt
     body: bytes
+    again: Annotated[float, Meta(ge=0)] | None = None
 
 
 class Reject(Struct, array_like=True, tag=24):
@@ -213,13 +257,23 @@ class Lost(Struct, array_like=True, tag=25):
 
 
 class Drain(Struct, array_like=True, tag=26):
-    """Node → client: send nothing new; what is held will be finished."""
+    """Node → client: send nothing new; what is held will be finished. A WELCOME takes it back."""
 
 
-ClientItem = Submit | SubmitLarge | Cancel | Ping | Hello | Bye
+class Stranger(Struct, array_like=True, tag=27):
+    """Node → client: I do not know you (any more). Greet again, then ask what became of your jobs."""
+
+
+class Unknown(Struct, array_like=True, tag=28):
+    """Node → client: the answer to QUERY for jobs that it knows nothing of."""
+
+    ids: list[JobId]
+
+
+ClientItem = Submit | SubmitLarge | Cancel | Query | Ping | Hello | Bye | Keep
 NodeItem = (
     Result | ResultLarge | Failed | Accepted | Started | Reject | Lost | Pong | Welcome | Refuse
-    | Drain | Bye
+    | Drain | Bye | Stranger | Unknown
 )  # fmt: skip
 
 

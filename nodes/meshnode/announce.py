@@ -3,6 +3,8 @@
 Shell: owns the announcer. A node that listens on loopback only is announced on loopback only.
 """
 
+import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from mesh.errors import ConfigError
@@ -14,7 +16,7 @@ from meshnode.config import Settings, is_loopback
 
 
 class Announcement:
-    """The node's record, from `start` to `close`; nothing at all with `--no-mdns`."""
+    """The node's record, from `start` to `close` and while it is to be shown; nothing at all with `--no-mdns`."""
 
     def __init__(self, settings: Settings, about: About, endpoint: str) -> None:
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
@@ -22,6 +24,9 @@ class Announcement:
         everywhere = host in ("*", "0.0.0.0", "::")  # noqa: S104  # compared, not bound
         local = is_loopback(host)
         self._announcer: Announcer | None = None
+        self._make: Callable[[], Announcer] | None = None
+        self._wanted = False
+        self._changing: asyncio.Task[None] | None = None
         if not settings.mdns:
             return
         record = Record(
@@ -36,7 +41,8 @@ class Announcement:
         wrong = flaw(record)
         if wrong is not None:
             raise ConfigError(f"this node cannot be announced: {wrong} (--no-mdns does without)")
-        self._announcer = Announcer(
+        self._make = partial(
+            Announcer,
             record,
             interfaces=partial(interfaces, loopback_only=local),
             addresses=partial(announced_addresses, loopback_only=False)
@@ -45,12 +51,29 @@ class Announcement:
         )
 
     async def start(self) -> None:
-        """Announce the node."""
-        if self._announcer is not None:
-            await self._announcer.start()
+        """Announce the node; returns when that is on its way."""
+        self.show(there=True)
+        if self._changing is not None:
+            await self._changing
+
+    def show(self, *, there: bool) -> None:
+        """Announce the node, or say goodbye, soon; what was wanted last holds."""
+        self._wanted = there
+        if self._make is not None and (self._changing is None or self._changing.done()):
+            self._changing = asyncio.get_running_loop().create_task(self._change(self._make))
+
+    async def _change(self, make: Callable[[], Announcer]) -> None:
+        while self._wanted is not (self._announcer is not None):
+            if self._wanted:
+                self._announcer = make()
+                await self._announcer.start()
+            else:
+                announcer, self._announcer = self._announcer, None
+                if announcer is not None:
+                    await announcer.close()
 
     async def close(self) -> None:
         """Say goodbye."""
-        announcer, self._announcer = self._announcer, None
-        if announcer is not None:
-            await announcer.close()
+        self.show(there=False)
+        if self._changing is not None:
+            await self._changing

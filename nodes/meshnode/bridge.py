@@ -157,6 +157,10 @@ class Bridge:
             with _survived("draining"):
                 connection.drain()
 
+    def undrain(self) -> None:
+        """Welcome whoever connects from now on. Those that were told of the draining still go when owed nothing."""
+        self.draining = False
+
     async def close(self) -> None:
         """Stop listening, answer whatever is owed, and close all connections."""
         self.draining = True

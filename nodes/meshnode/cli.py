@@ -1,4 +1,4 @@
-"""`meshnode`: run a node in the foreground, or look at its settings."""
+"""`meshnode`: run a node in the foreground, look at its settings, or act on one that runs."""
 
 import asyncio
 import json
@@ -16,13 +16,20 @@ from meshnode import config as cfg
 from meshnode.core.lifecycle import ExitCode
 from meshnode.log import LEVELS, configure
 from meshnode.name_lock import NameLock, NameTakenError
+from meshnode.verbs import VerbError, chosen
 
 GROUPS = {
-    "Capacity": ("workers", "concurrency"),
+    "Capacity": (
+        "workers",
+        "concurrency",
+        "max_tasks_per_child",
+        "max_tasks_jitter",
+        "max_memory_per_child",
+    ),
     "Network": ("bind", "advertise", "mesh", "name", "seed", "mdns", "max_message"),
     "Bridge": ("bridge", "no_bridge", "bridge_max_line", "bridge_idle"),
     "Security": ("insecure",),
-    "Timing": ("grace",),
+    "Timing": ("limit", "grace"),
     "Operation": ("config", "log_level", "log_json"),
 }
 
@@ -36,7 +43,16 @@ Examples:
   meshnode check shop.tasks         does it import, and which tasks would it serve?
 
 \b
-Signals: TERM or INT finish what runs, within --grace; a second one stops now.
+Verbs for a node that runs here, the only one of yours or the one named with -n (each has its --help):
+  meshnode status [--json]          its state, its jobs, its workers
+  meshnode stop [-f]                finish what runs and end; -f now. Returns when it is gone
+  meshnode drain [--wait]           take nothing new, finish what is held, and stay
+  meshnode undrain                  take jobs again
+  meshnode reload                   new workers, with the code as it is now, one by one
+
+\b
+Signals: TERM or INT finish what runs, within --grace; a second one stops now. HUP reloads.
+TSTP drains; CONT takes back what TSTP did, not what `meshnode drain` did.
 Exit codes: 0 clean, 1 configuration or import, 3 port in use, 4 this name already runs here,
 5 the grace was exceeded."""
 
@@ -130,6 +146,29 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     help="Coroutines of `async def` tasks that share one worker.",
 )
 @click.option(
+    "--max-tasks-per-child",
+    type=click.IntRange(1),
+    default=None,
+    metavar="JOBS",
+    show_default="off",
+    help="Replace a worker after so many jobs, between two of them.",
+)
+@click.option(
+    "--max-tasks-jitter",
+    type=click.IntRange(0),
+    default=0,
+    metavar="JOBS",
+    help="Replace it up to so many jobs earlier, at random, so that not all are replaced at once.",
+)
+@click.option(
+    "--max-memory-per-child",
+    default=None,
+    callback=_checked(cfg.parse_size),
+    metavar="SIZE",
+    show_default="off",
+    help="Replace a worker, between two jobs, once it has more memory of its own.",
+)
+@click.option(
     "-b",
     "--bind",
     default=None,
@@ -193,6 +232,14 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     "--insecure",
     is_flag=True,
     help="Listen on the network without keys, in the clear: anybody who reaches the port can run the tasks.",
+)
+@click.option(
+    "--limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    metavar="SECONDS",
+    show_default="none",
+    help="How long a job may run whose task sets no limit; 5 s later its worker is killed.",
 )
 @click.option(
     "--grace",
@@ -261,6 +308,10 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         bridge_idle=options["bridge_idle"],
         insecure=insecure,
         grace=options["grace"],
+        limit=options["limit"],
+        max_tasks_per_child=options["max_tasks_per_child"],
+        max_tasks_jitter=options["max_tasks_jitter"],
+        max_memory_per_child=options["max_memory_per_child"],
     )
 
 
@@ -279,14 +330,17 @@ def _serve(settings: cfg.Settings) -> int:
     from setproctitle import setproctitle
 
     from meshnode.front import PortTakenError
-    from meshnode.node import FailedError, Node
+    from meshnode.node import Node
 
     async def run() -> int:
-        return await Node(settings).run()
+        return await Node(settings, folder=lock.folder).run()
 
     setproctitle(f"meshnode {settings.shown_name} ({settings.workers} workers)")
+    lock = NameLock(settings.shown_name, given=bool(settings.name))
     try:
-        with NameLock(settings.name):
+        with lock:
+            if lock.why_not:
+                log.warning("%s: only signals reach this node, no verbs", lock.why_not)
             return _run(run)
     except NameTakenError as error:
         log.error("%s", error)
@@ -294,7 +348,7 @@ def _serve(settings: cfg.Settings) -> int:
     except PortTakenError as error:
         log.error("%s; choose another port, or leave it out to have a free one chosen", error)
         return ExitCode.PORT_IN_USE
-    except (ConfigError, FailedError) as error:
+    except ConfigError as error:
         log.error("%s", error)
         return ExitCode.CONFIG
 
@@ -335,12 +389,10 @@ def _source(ctx: click.Context, name: str) -> str:
 
 def _check(settings: cfg.Settings) -> int:
     """Import the application as a node would, and print its tasks."""
-    from meshnode.worker.zygote import Config, LoadFailed, load_or_explain
+    from meshnode.supervisor import zygote_config
+    from meshnode.worker.zygote import LoadFailed, load_or_explain
 
-    targets = list(settings.targets)
-    loaded = load_or_explain(
-        Config(settings.shown_name, targets, settings.folder, settings.workers, settings.concurrency)
-    )
+    loaded = load_or_explain(zygote_config(settings))
     if isinstance(loaded, LoadFailed):
         raise ConfigError(loaded.text)
     for task in loaded.tasks:
@@ -351,12 +403,14 @@ def _check(settings: cfg.Settings) -> int:
 
 def main() -> None:
     """Run the command and exit with its code; what is wrong with the configuration is exit 1."""
+    meant, words = chosen(sys.argv[1:], otherwise=command)
+    name = "meshnode" if meant is command else f"meshnode {meant.name}"
     try:
-        code = command.main(standalone_mode=False)
+        code = meant.main(words, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = ExitCode.CONFIG
-    except ConfigError as error:
+    except (ConfigError, VerbError) as error:
         click.echo(f"meshnode: {error}", err=True)
         code = ExitCode.CONFIG
     except click.Abort:

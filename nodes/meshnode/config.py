@@ -52,6 +52,10 @@ class Settings:
     bridge_idle: float | None = None
     insecure: bool = False
     grace: float = 30.0
+    limit: float | None = None
+    max_tasks_per_child: int | None = None
+    max_tasks_jitter: int = 0
+    max_memory_per_child: int | None = None
 
     @property
     def shown_name(self) -> str:
@@ -149,7 +153,7 @@ def _setting(path: Path, written: str, value: Any, known: set[str]) -> tuple[str
 
 
 def runtime_folder() -> Path:
-    """Where this user's nodes keep their locks: `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/meshnode` or /tmp."""
+    """Folder of this user's locks and control sockets: `$RUNTIME_DIRECTORY`, `$XDG_RUNTIME_DIR/meshnode` or /tmp."""
     given = os.environ.get("RUNTIME_DIRECTORY")
     if given:
         return Path(given.split(":")[0])

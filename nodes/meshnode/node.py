@@ -9,26 +9,40 @@ import gc
 import logging
 import os
 import secrets
-import signal
 import time
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any, TypeVar, assert_never
+
+import msgspec
 
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
-from mesh.wire.messages import About, Bye, Drain, NodeMessage, TaskSpec
+from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
 from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
 from meshnode.config import DEFAULT_PORT, Settings
-from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
-from meshnode.core.events import Draining, Event, GraceOver, Spoken, Tick
+from meshnode.control import Control, Status
+from meshnode.core.effects import (
+    Dismiss,
+    Dispatch,
+    Effect,
+    Empty,
+    Forward,
+    Interrupt,
+    Kill,
+    Replace,
+    Reply,
+    TakeBack,
+)
+from meshnode.core.events import Draining, Event, GraceOver, Served, Spoken, Stalled, Tick, Undraining
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
-from meshnode.supervisor import Supervisor
-from meshnode.worker.zygote import Config
+from meshnode.steering import Steering, describe
+from meshnode.supervisor import Supervisor, zygote_config
 
 log = logging.getLogger("meshnode")
 T = TypeVar("T")
@@ -36,43 +50,51 @@ T = TypeVar("T")
 GC_EACH = 10_000
 """Objects made and not yet gone after which the garbage collector looks at the youngest: a turn may hold thousands."""
 
-SWEEP_S = 5.0
+SWEEP_S = 1.0
 """Seconds between two looks for clients that have fallen silent."""
+
+STALL_S = 1.0
+"""A look that comes this much too late means that this process itself stood still."""
+
+GIVEN_UP_S = 5.0
+"""Seconds of standing still after which clients may have given this node up (they do after 6 s)."""
 
 LINGER_S = 2.0
 """Seconds that the last outcomes may take to leave."""
 
 
-class FailedError(Exception):
-    """The application can no longer be run."""
-
-
 class Node:
-    """Runs one node until it is told to stop; `run` returns the exit code."""
+    """Runs one node until it is told to stop; `run` returns the exit code.
 
-    def __init__(self, settings: Settings) -> None:
+    `folder` is where its control socket belongs; without one it hears signals only.
+    """
+
+    def __init__(self, settings: Settings, *, folder: Path | None = None) -> None:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
+        self._endpoint = ""
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
+        self._sweep_at = self._loop.time()
         self._last_owner = 0
         self._oddities = Oddities()
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
         self._empty = asyncio.Event()
-        self._failed: str | None = None
         self._context = context()
         self._supervisor = Supervisor(
-            Config(
-                settings.shown_name, list(settings.targets), settings.folder, settings.workers, settings.concurrency
-            ),
+            zygote_config(settings),
+            slots=settings.workers,
             turn=self._take,
-            on_failed=self._fail,
+            on_served=self._serve,
+            max_jobs=settings.max_tasks_per_child,
+            jitter=settings.max_tasks_jitter,
+            max_memory=settings.max_memory_per_child,
         )
         self._front = Front(
             self._context, max_message=settings.max_message, on_messages=self._received, on_lost=self._unreachable
@@ -82,25 +104,27 @@ class Node:
         self._announcement: Announcement | None = None
         self._scheduler: Scheduler | None = None
         self._peers: Peers
+        self._served: About
+        self._steering = Steering(self, grace=settings.grace)
+        self._control = Control(folder, settings.shown_name, answer=self._steering.answer) if folder else None
 
     # life
 
     async def run(self) -> int:
         """Start, serve until told to stop, stop. Raises ConfigError where it cannot start."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._asked_to_stop)
+        self._steering.heed()
         try:
+            if self._control is not None:
+                await self._control.listen()
             if await self._or_stop(self._start()):
                 await self._stop.wait()
-            if self._failed is not None:
-                raise FailedError(self._failed)
             return await self._finish()
         finally:
             await self._release()
 
     async def _start(self) -> bool:
         """Load the application, bind, fork, announce."""
-        endpoint = self._bind_front()
+        endpoint = self._endpoint = self._bind_front()
         tasks = await self._supervisor.load()
         settings = self.settings
         if settings.bridge is not None and (settings.mdns or settings.seeds):
@@ -110,16 +134,18 @@ class Node:
             slots=settings.workers,
             concurrency=settings.concurrency,
             cores=os.cpu_count() or 1,
+            limit=settings.limit,
             elsewhere=self._forwarder,
             taken_up=self._supervisor.taken_up,
         )
-        about = self._about(tasks)
+        about = self._served = self._about(tasks)
         self._peers = Peers(about)
         if settings.bridge is not None:
             self._bridge = Bridge(settings, scheduler=scheduler, post=self.post, new_key=self._new_key)
             self._bridge.listen()
         await self._supervisor.start_workers()
         self._front.listen()
+        self._sweep_at = self._loop.time()
         self._sweep()
         self._announcement = Announcement(settings, about, endpoint)
         await self._announcement.start()
@@ -185,29 +211,67 @@ class Node:
             log.info("bridge: %s (try: echo '{\"function\":\"%s\"}' | nc -N %s %s)", self._bridge.address, task,
                      host.strip("[]"), port)  # fmt: skip
 
-    def _asked_to_stop(self) -> None:
-        if self.lifecycle.stop_asked():
-            log.info("stopping now")
+    # what it is told while it runs
+
+    def begin_stop(self, *, now: bool) -> None:
+        """Finish what runs and end, or end `now`; may be called again."""
+        if now:
             self._now.set()
-        else:
-            log.info("stopping: finishing what runs, within %g s (again to stop now)", self.settings.grace)
         self._stop.set()
 
-    def _fail(self, text: str) -> None:
-        self._failed = text
-        self._stop.set()
+    def turn_away(self) -> None:
+        """Take nothing new from anybody, and say so: clients go elsewhere, who looks for nodes finds others."""
+        if self._announcement is not None:
+            self._announcement.show(there=False)
+        if self._bridge is not None:
+            self._bridge.drain()
+            self._turn()  # what it has just handed over comes before the word that nothing new is taken
+        self._peers.draining = True
+        self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
+
+    def welcome_again(self) -> None:
+        """Take back `turn_away`."""
+        self._empty.clear()
+        if self._bridge is not None:
+            self._bridge.undrain()
+        self._peers.draining = False
+        greeting = Welcome(VERSIONS[1], self._served)
+        self._take([Undraining(), *(Spoken(peer.owner, [greeting]) for peer in self._peers.everyone())])
+        if self._announcement is not None:
+            self._announcement.show(there=True)
+
+    def _serve(self, tasks: list[TaskSpec]) -> None:
+        """The application serves other tasks than before: say so to everybody."""
+        if self._scheduler is None:
+            return
+        self._served = msgspec.structs.replace(self._served, tasks=tasks)
+        self._peers.describe(self._served)
+        news: list[NodeItem] = [Welcome(VERSIONS[1], self._served)]
+        if self._scheduler.draining:
+            news.append(Drain())
+        self._take([Served(tasks), *(Spoken(peer.owner, news) for peer in self._peers.everyone())])
+
+    async def reload(self) -> str | None:
+        """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""
+        return await self._supervisor.reload()
+
+    def status(self) -> Status:
+        """Tell how this node is; no worker is asked."""
+        return describe(
+            self.settings, self.lifecycle, self._scheduler, self._supervisor,
+            uptime=time.monotonic() - self._began,
+            endpoint=self._endpoint,
+            bridge=self._bridge.address if self._bridge else "",
+            clients=len(self._peers) if self._scheduler else 0,
+        )  # fmt: skip
 
     async def _finish(self) -> int:
         """Leave: say goodbye, finish what is held within the grace, end the workers."""
         if self._scheduler is None or self.lifecycle.state is State.STARTING:
             return ExitCode.CLEAN
         until = self._loop.time() + self.settings.grace
-        if self._announcement is not None:
-            await self._announcement.close()
-        if self._bridge is not None:
-            self._bridge.drain()
-            self._turn()  # what it has just handed over comes before the word that nothing new is taken
-        self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
+        self._empty.clear()
+        self.turn_away()
         await self._first_of(self._empty, self._now, timeout=self.settings.grace)
         if not self._empty.is_set():
             self.lifecycle.grace_over()
@@ -229,6 +293,7 @@ class Node:
         for timer in (self._timer, self._sweeper):
             if timer is not None:
                 timer.cancel()
+        await self._steering.close()
         if self._announcement is not None:
             await self._announcement.close()
         if self._bridge is not None:
@@ -238,6 +303,8 @@ class Node:
         self._supervisor.close()
         self._front.close(linger=LINGER_S)
         await asyncio.get_running_loop().run_in_executor(None, self._context.term)
+        if self._control is not None:
+            await self._control.close()
 
     # turns
 
@@ -281,6 +348,14 @@ class Node:
                     self._bridge.reply(effect.owner, effect.items)
             case TakeBack():
                 answers += self._supervisor.take_back(effect.worker)
+            case Interrupt():
+                self._supervisor.interrupt(effect.worker, effect.seq, on_loop=effect.on_loop)
+            case Kill():
+                self._supervisor.kill_one(effect.worker)
+            case Replace():
+                self._supervisor.replace(effect.worker)
+            case Dismiss():
+                self._supervisor.end_one(effect.worker)
             case Forward():
                 assert self._forwarder is not None
                 self._forwarder.forward(effect.held)
@@ -344,9 +419,18 @@ class Node:
             self.post(event)
 
     def _sweep(self) -> None:
-        for event in self._peers.forget_silent(self._loop.time()):
+        """Look for clients that have fallen silent, unless it was this process that stood still."""
+        now = self._loop.time()
+        late = now - self._sweep_at
+        if late > STALL_S:
+            self._peers.excuse(late, now)
+        if late > GIVEN_UP_S:
+            log.warning("this process stood still for %.1f s", late)
+            self._take([Stalled()])
+        for event in self._peers.forget_silent(now):
             self.post(event)
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        self._sweep_at = now + SWEEP_S
+        self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
 
 
 def _stamp(now: float) -> int:

@@ -1,21 +1,19 @@
-"""The zygote and its workers: starts them, passes orders and outcomes, notices deaths, replaces the dead.
+"""The workers of a node: starts them, passes orders and outcomes, notices deaths, replaces the dead and the old.
 
-Shell: owns the control socket to the zygote and one socketpair a worker. It keeps the worker's end of each
-open too, so that it can take back what the worker has not read; hence a worker's death is told by its pidfd
-and by the zygote, never by the end of the stream.
+Shell: reads what workers and zygotes say. Workers belong to a generation, one zygote's life: a reload starts another,
+and each worker goes when its successor is there (`meshnode.generation`).
 """
 
 import asyncio
 import logging
 import mmap
 import os
+import random
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -23,20 +21,13 @@ import msgspec
 
 from mesh.errors import ConfigError
 from mesh.wire.messages import Submit, TaskSpec
-from meshnode.core.events import Ended, Event, TakenBack, WorkerLost, WorkerReady
+from meshnode.config import Settings
+from meshnode.core.events import Ended, Event, Retired, TakenBack, WorkerLost, WorkerReady
 from meshnode.core.orders import Orders
 from meshnode.core.respawn import Respawn
-from meshnode.worker.link import (
-    BUFFER,
-    Packet,
-    Receiver,
-    attach,
-    decode_orders,
-    decode_ran,
-    pack_orders,
-    send,
-)
-from meshnode.worker.zygote import Config, Exited, Forked, Loaded, LoadFailed, Report, decode_report
+from meshnode.generation import Generation, Link
+from meshnode.worker.link import Receiver, attach, decode_orders, decode_ran, pack_orders, send
+from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFailed
 
 log = logging.getLogger(__name__)
 
@@ -52,72 +43,60 @@ END = msgspec.msgpack.encode(Orders(0, []))
 _CAUSE_S = 0.05
 """Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then."""
 
+MEMORY_S = 2.0
+"""Seconds between two looks at the workers' memory."""
+
 _DEATHS_S = 1.0
 """Seconds for which the loop waits for workers that were killed, all together; it takes milliseconds."""
 
 
-class Link:
-    """One worker as the supervisor holds it."""
-
-    __slots__ = ("blocked", "born", "key", "ours", "outbox", "pid", "pidfd", "ready", "slot", "theirs")
-
-    def __init__(self, key: int, slot: int, born: float) -> None:
-        self.key = key
-        self.slot = slot
-        self.born = born
-        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self.ours, self.theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
-        self.outbox: deque[Packet] = deque()
-        self.blocked = False
-        self.pid = 0
-        self.pidfd = -1
-        self.ready = False
-
-    def close(self) -> None:
-        """Close both ends."""
-        self.ours.close()
-        self.theirs.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
-
-
 class Supervisor:
-    """Keeps `slots` workers at work. `turn` is called with the events of each turn.
+    """Keeps `slots` workers at work, and `spares` more if it is told to. `turn` is called with the events of each turn.
 
-    `on_failed` is called with the reason when the application can no longer be run at all.
+    `on_served` is called with the tasks that are served from now on whenever they change. `max_jobs`: jobs after which
+    a worker is replaced, at random up to `jitter` fewer; `max_memory`: bytes of its own memory after which it is.
+    `unhealthy` says why the node has no workers, while it has none.
     """
 
     def __init__(
         self,
         config: Config,
         *,
+        slots: int,
         turn: Callable[[list[Event]], None],
-        on_failed: Callable[[str], None],
+        on_served: Callable[[list[TaskSpec]], None],
+        max_jobs: int | None = None,
+        jitter: int = 0,
+        max_memory: int | None = None,
     ) -> None:
+        self.unhealthy: str | None = None
+        self.slots = slots
         self._config = config
         self._turn = turn
-        self._on_failed = on_failed
+        self._on_served = on_served
+        self._max_jobs = max_jobs
+        self._jitter = jitter
+        self._max_memory = max_memory
         self._loop = asyncio.get_running_loop()
-        words_fd = os.memfd_create("meshnode-words", os.MFD_CLOEXEC)
-        os.truncate(words_fd, 8 * config.slots)
-        self._words_fd = words_fd
-        self._words = memoryview(mmap.mmap(words_fd, 8 * config.slots)).cast("Q")
+        size = 8 * WORDS * config.places
+        self._words_fd = os.memfd_create("meshnode-words", os.MFD_CLOEXEC)
+        os.truncate(self._words_fd, size)
+        self._words = memoryview(mmap.mmap(self._words_fd, size)).cast("Q")
+        self._places = list(range(config.places))[::-1]
         self._epoll = select.epoll()
         self._receiver = Receiver()
         self._links: dict[int, Link] = {}
         self._by_descriptor: dict[int, Link] = {}
+        self._by_control: dict[int, Generation] = {}
         self._by_pid: dict[int, Link] = {}
-        self._forking: deque[Link] = deque()
+        self._at: dict[int, Link] = {}
         self._respawn = Respawn()
         self._timers: set[asyncio.TimerHandle] = set()
         self._last_key = 0
         self._stopping = False
-        self._zygote: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-        self._catalogue: list[TaskSpec] | None = None
-        self._loaded: asyncio.Future[list[TaskSpec]] = self._loop.create_future()
+        self._generation: Generation | None = None
+        self._tasks: list[TaskSpec] = []
+        self._staffed = False
         self._ready = asyncio.Event()
         self._none_left = asyncio.Event()
 
@@ -126,52 +105,39 @@ class Supervisor:
     async def load(self) -> list[TaskSpec]:
         """Start the zygote and return the tasks of the application. Raises ConfigError if it does not import."""
         self._loop.add_reader(self._epoll.fileno(), self._readable)
-        self._start_zygote()
-        return await self._loaded
+        self._generation = self._start_generation()
+        self._tasks = await self._generation.loaded
+        return self._tasks
 
     async def start_workers(self) -> None:
-        """Fork all workers, and return when every one has set up. Raises ConfigError if one cannot."""
-        for slot in range(self._config.slots):
-            self._fork(slot)
-        failed = self._loop.create_future() if self._loaded.done() else self._loaded
-        self._loaded = failed
-        ready = asyncio.ensure_future(self._ready.wait())
-        await asyncio.wait((ready, failed), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if failed.done():
-            failed.result()
-        failed.cancel()  # nobody waits for it any more: what fails from now on goes to `on_failed`
+        """Fork all workers, and return when every one has set up; those that cannot are started again and again."""
+        assert self._generation is not None
+        self._staffed = True
+        for slot in range(self.slots):
+            self._fork(slot, self._generation)
+        await self._ready.wait()
+        if self._max_memory is not None:
+            self._later(MEMORY_S, self._weigh)
 
-    def _start_zygote(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # From the main thread: a parent-death signal follows the thread that forked.
-        self._zygote = subprocess.Popen(
-            [
-                sys.executable, "-m", "meshnode.worker.zygote",
-                str(theirs.fileno()), str(self._words_fd), str(os.getpid()),
-            ],
-            pass_fds=(theirs.fileno(), self._words_fd),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        ours.send(msgspec.msgpack.encode(self._config))
-        self._control = ours
-        self._epoll.register(ours.fileno(), select.EPOLLIN)
+    def _start_generation(self) -> Generation:
+        made = Generation(self._config, self._words_fd)
+        self._by_control[made.control.fileno()] = made
+        self._epoll.register(made.control.fileno(), select.EPOLLIN)
+        return made
 
-    def _fork(self, slot: int) -> None:
-        assert self._control is not None
+    def _fork(self, slot: int, generation: Generation, *, replaces: Link | None = None) -> Link:
         self._last_key += 1
-        link = Link(self._last_key, slot, self._loop.time())
-        self._words[slot] = 0
+        link = Link(generation, self._last_key, slot, self._places.pop())
+        link.replaces = replaces
+        for word in range(WORDS):
+            self._words[link.place * WORDS + word] = 0
         self._links[link.key] = link
-        self._forking.append(link)
+        if replaces is None:
+            self._at[slot] = link
         self._by_descriptor[link.ours.fileno()] = link
         self._epoll.register(link.ours.fileno(), select.EPOLLIN)
-        try:
-            socket.send_fds(self._control, [slot.to_bytes(4, "little")], [link.theirs.fileno()])
-        except OSError:
-            log.debug("the zygote is gone; its end is noticed on its own")
+        generation.fork(link)
+        return link
 
     # turns
 
@@ -180,8 +146,9 @@ class Supervisor:
         for descriptor, what in self._epoll.poll(0, 512):
             link = self._by_descriptor.get(descriptor)
             if link is None:
-                if self._control is not None and descriptor == self._control.fileno():
-                    self._take_report(events)
+                generation = self._by_control.get(descriptor)
+                if generation is not None:
+                    self._take_report(generation, events)
             elif descriptor == link.pidfd:
                 self._epoll.unregister(descriptor)
                 del self._by_descriptor[descriptor]
@@ -194,9 +161,9 @@ class Supervisor:
         if events:
             self._turn(events)
 
-    def _take_outcomes(self, link: Link, events: list[Event], *, most: int = BURST) -> None:
-        """Read what a worker has sent: all if `most` is more than a burst, else as long as much comes."""
-        for _ in range(most):
+    def _take_outcomes(self, link: Link, events: list[Event], *, all_of_them: bool = False) -> None:
+        """Read what a worker has sent, as long as much comes; `all_of_them` where nothing follows."""
+        for _ in range(sys.maxsize if all_of_them else BURST):
             try:
                 datagram, descriptor = self._receiver.receive(link.ours, socket.MSG_DONTWAIT)
             except (BlockingIOError, ConnectionError):
@@ -209,17 +176,36 @@ class Supervisor:
             ran = decode_ran(datagram)
             if ran:
                 attach(ran[0].ends, descriptor)
-                events.append(Ended(link.key, ran))
-                if most <= BURST and len(ran[-1].ends) < MANY:
+                size = len(datagram) if descriptor is None else len(ran[0].ends[0].body)
+                events.append(Ended(link.key, ran, size))
+                if not all_of_them and len(ran[-1].ends) < MANY:
                     return  # it has hardly sent more; to be refused costs more than to be told again if it has
             else:
                 self._worker_ready(link, events)
 
     def _worker_ready(self, link: Link, events: list[Event]) -> None:
         link.ready = True
-        events.append(WorkerReady(link.key))
-        if all(one.ready for one in self._links.values()) and len(self._links) == self._config.slots:
+        link.settle(None)
+        events.append(WorkerReady(link.key, self._lease(), spare=link.slot >= self.slots))
+        former, link.replaces = link.replaces, None
+        self._at[link.slot] = link
+        if former is not None and former.key in self._links:
+            events.append(Retired(former.key))
+        if self.unhealthy is not None:
+            self.unhealthy = None
+            log.info("healthy again: a worker is ready")
+        if not self._ready.is_set() and all(self._is_ready(slot) for slot in range(self.slots)):
             self._ready.set()
+
+    def _is_ready(self, slot: int) -> bool:
+        link = self._at.get(slot)
+        return link is not None and link.ready
+
+    def _lease(self) -> int | None:
+        """Return after how many jobs a worker is to be replaced."""
+        if self._max_jobs is None:
+            return None
+        return max(1, self._max_jobs - random.randint(0, self._jitter))  # noqa: S311  # spreads restarts
 
     def dispatch(self, key: int, first: int, jobs: list[Submit]) -> None:
         """Write orders to a worker's socket, or to its outbox while that is full."""
@@ -254,7 +240,7 @@ class Supervisor:
     def taken_up(self, key: int) -> int:
         """Return the number of the last order that a worker has taken up, as it says in shared memory."""
         link = self._links.get(key)
-        return 0 if link is None else self._words[link.slot]
+        return 0 if link is None else self._words[link.place * WORDS]
 
     def take_back(self, key: int) -> list[Event]:
         """Take the orders out of a worker's socket that it has not read, and have it send what has ended."""
@@ -277,52 +263,62 @@ class Supervisor:
             if descriptor is not None:
                 os.close(descriptor)
             taken += _numbers(datagram)
-        if link.pidfd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(link.pidfd, signal.SIGURG)
+        link.signal(signal.SIGURG)
         seqs = taken + seqs
         return [TakenBack(key, seqs)] if seqs else []
 
+    def interrupt(self, key: int, seq: int, *, on_loop: bool) -> None:
+        """Have a worker stop the job of this number if that is what it runs; `on_loop`: one coroutine of several."""
+        link = self._links.get(key)
+        if link is None:
+            return
+        if on_loop:
+            link.outbox.append((msgspec.msgpack.encode(Orders(seq, [])), None))
+            if not link.blocked:
+                self._send_waiting(link)
+        else:
+            self._words[link.place * WORDS + 1] = seq
+            link.signal(signal.SIGURG)
+
+    def kill_one(self, key: int) -> None:
+        """Kill a worker; its death is reported as any other's."""
+        link = self._links.get(key)
+        if link is not None:
+            link.signal(signal.SIGKILL)
+
     # deaths
 
-    def _take_report(self, events: list[Event]) -> None:
-        assert self._control is not None
-        try:
-            message, descriptors, _, _ = socket.recv_fds(self._control, 1 << 22, 1)  # there is one: epoll said so
-        except ConnectionError:
-            message, descriptors = b"", []
-        if not message:
-            self._zygote_lost(events)
+    def _take_report(self, generation: Generation, events: list[Event]) -> None:
+        told = generation.read()
+        if told is None:
+            self._zygote_lost(generation, events)
             return
-        report: Report = decode_report(message)
+        report, link = told
         match report:
-            case Loaded():
-                self._take_catalogue(report.tasks)
-            case LoadFailed():
-                self._fail(report.text)
+            case Loaded() if generation is self._generation and self._staffed:
+                self._restaff(generation)
+            case Loaded() | LoadFailed():
+                pass  # who waits for it is told
             case Forked():
-                self._forked(report, descriptors[0])
+                assert link is not None
+                self._by_pid[link.pid] = self._by_descriptor[link.pidfd] = link
+                self._epoll.register(link.pidfd, select.EPOLLIN)
             case Exited():
-                link = self._by_pid.get(report.pid)
-                if link is not None:
-                    self._bury(link, cause(report.status), events)
+                dead = self._by_pid.get(report.pid)
+                if dead is not None:
+                    self._bury(dead, cause(report.status), events)
 
-    def _take_catalogue(self, tasks: list[TaskSpec]) -> None:
-        if self._catalogue is None:
-            self._catalogue = tasks
-            self._loaded.set_result(tasks)
-        elif tasks != self._catalogue:
-            self._fail("the application serves other tasks than when this node started; start it anew")
-        else:
-            for slot in range(self._config.slots):
-                self._fork(slot)
+    def _restaff(self, generation: Generation) -> None:
+        """The zygote that came after one that died has loaded: it forks a worker for every slot that has none."""
+        self._serve(generation.loaded.result())
+        for slot in range(self.slots):
+            if slot not in self._at:
+                self._fork(slot, generation)
 
-    def _forked(self, report: Forked, pidfd: int) -> None:
-        link = self._forking.popleft()
-        link.pid, link.pidfd = report.pid, pidfd
-        self._by_pid[report.pid] = link
-        self._by_descriptor[pidfd] = link
-        self._epoll.register(pidfd, select.EPOLLIN)
+    def _serve(self, tasks: list[TaskSpec]) -> None:
+        if tasks != self._tasks:
+            self._tasks = tasks
+            self._on_served(tasks)
 
     def _bury_late(self, link: Link) -> None:
         if link.key in self._links:
@@ -332,83 +328,125 @@ class Supervisor:
 
     def _bury(self, link: Link, text: str, events: list[Event]) -> None:
         """A worker is dead: read what it had sent, end what it had taken up, start another."""
-        self._take_outcomes(link, events, most=sys.maxsize)
-        started = self._words[link.slot]
+        self._take_outcomes(link, events, all_of_them=True)
+        started = self._words[link.place * WORDS]
         self._drop(link)
+        link.settle(text)
         if link.ready:
             events.append(WorkerLost(link.key, started, text))
         if self._stopping:
             if not self._links:
                 self._none_left.set()
+        elif not link.ending:
+            self._succeed(link, text)
+
+    def _succeed(self, link: Link, text: str) -> None:
+        """Start another worker in the place of one that died, unless its successor is on the way."""
+        if link.slot >= self.slots or self._generation is None:
             return
-        lived = self._loop.time() - link.born
-        if not link.ready and not self._ready.is_set():
-            self._fail(f"a worker cannot set up ({text}); its traceback stands above")
+        if link.replaces is not None and link.generation is not self._generation:
+            return  # the first of new code, which is given up with it
+        if any(other.replaces is link for other in self._links.values()):
             return
-        delay = self._respawn.delay(link.slot, lived)
+        delay = self._respawn.delay(link.slot, self._loop.time() - link.born)
         log.warning(
             "worker %d (process %d) ended: %s; %s", link.slot, link.pid, text,
             f"another starts in {delay:.1f} s" if delay else "another starts",
         )  # fmt: skip
+        if not any(other.ready for other in self._links.values()) and not link.ready:
+            self._sicken(f"no worker can set up ({text}); its traceback stands in the log")
         if delay:
-            self._later(delay, self._fork_again, link.slot)
+            self._later(delay, self._fork_again, link.slot, link.replaces)
         else:
-            self._fork(link.slot)
+            self._fork_again(link.slot, link.replaces)
 
-    def _fork_again(self, slot: int) -> None:
-        if not self._stopping and self._control is not None:
-            self._fork(slot)
+    def _sicken(self, why: str) -> None:
+        if self.unhealthy != why:
+            self.unhealthy = why
+            log.error("unhealthy: %s; trying again", why)
+
+    def _fork_again(self, slot: int, replaces: Link | None) -> None:
+        generation = self._generation
+        if self._stopping or generation is None or not generation.is_loaded:
+            return
+        if replaces is not None and replaces.key not in self._links:
+            replaces = None
+        if replaces is not None or slot not in self._at:
+            self._fork(slot, generation, replaces=replaces)
 
     def _drop(self, link: Link) -> None:
         del self._links[link.key]
+        if self._at.get(link.slot) is link:
+            del self._at[link.slot]
+        self._places.append(link.place)
         self._by_pid.pop(link.pid, None)
         self._epoll.unregister(link.ours.fileno())
         del self._by_descriptor[link.ours.fileno()]
         if link.pidfd >= 0 and self._by_descriptor.pop(link.pidfd, None) is not None:
             self._epoll.unregister(link.pidfd)
         link.close()
+        generation = link.generation
+        generation.links.discard(link)
+        if generation is not self._generation and not generation.links and generation.is_loaded and link.ready:
+            self._close_generation(generation)  # the last worker of the code before
 
-    def _zygote_lost(self, events: list[Event]) -> None:
+    def _close_generation(self, generation: Generation) -> None:
+        descriptor = generation.control.fileno()
+        if descriptor >= 0 and self._by_control.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+        generation.close()
+
+    def _zygote_lost(self, generation: Generation, events: list[Event]) -> None:
         """Its workers die with it: end their jobs, after what had come of them in this turn, and start another."""
-        assert self._control is not None
-        assert self._zygote is not None
-        self._epoll.unregister(self._control.fileno())
-        self._control.close()
-        self._control = None
-        status = self._zygote.wait()
+        descriptor = generation.control.fileno()
+        self._epoll.unregister(descriptor)
+        del self._by_control[descriptor]
+        how = cause_of_exit(generation.lost())
+        if not generation.loaded.done():
+            generation.loaded.set_exception(ConfigError(f"the process that imports the application ended ({how})"))
         if self._stopping:
             return
-        if self._catalogue is None or not self._ready.is_set():
-            self._fail(f"the process that imports the application ended ({cause_of_exit(status)})")
-            return
-        log.error("the zygote ended (%s), its workers with it; another starts", cause_of_exit(status))
-        self.kill()
-        self._await_deaths()
-        for link in list(self._links.values()):
-            self._take_outcomes(link, events, most=sys.maxsize)
-            if link.ready:
-                events.append(WorkerLost(link.key, self._words[link.slot], "its zygote died"))
+        for link in generation.links:
+            link.signal(signal.SIGKILL)
+        self._await_deaths(generation)
+        for link in list(generation.links):
+            self._take_outcomes(link, events, all_of_them=True)
+            started = self._words[link.place * WORDS]
             self._drop(link)
-        self._forking.clear()
-        for timer in self._timers:
-            timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
-        self._timers.clear()
-        self._later(self._respawn.delay(-1, 0.0), self._start_zygote)
+            link.settle("its zygote died")
+            if link.ready:
+                events.append(WorkerLost(link.key, started, "its zygote died"))
+        if generation is self._generation and self._staffed:
+            log.error("the zygote ended (%s), its workers with it; another starts", how)
+            for timer in self._timers:
+                timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
+            self._timers.clear()
+            self._generation = None
+            self._later(self._respawn.delay(-1, 0.0), self._start_again)
+            if self._max_memory is not None:
+                self._later(MEMORY_S, self._weigh)
 
-    def _await_deaths(self) -> None:
+    def _start_again(self) -> None:
+        generation = self._generation = self._start_generation()
+        generation.loaded.add_done_callback(self._started_again)
+
+    def _started_again(self, loaded: "asyncio.Future[list[TaskSpec]]") -> None:
+        """A zygote that does not load any more is started again and again: its code may be mended meanwhile."""
+        if loaded.cancelled() or loaded.exception() is None:
+            return
+        self._sicken(f"the application cannot be loaded any more: {loaded.exception()}")
+        if not self._stopping:
+            self._generation = None
+            self._later(self._respawn.delay(-1, 0.0), self._start_again)
+
+    def _await_deaths(self, generation: Generation) -> None:
         """Wait until killed workers are no more: until then one may still take up an order that is to run elsewhere."""
         deadline = time.monotonic() + _DEATHS_S
-        for link in self._links.values():
+        for link in generation.links:
             if link.pidfd >= 0:
                 poll = select.poll()
                 poll.register(link.pidfd, select.POLLIN)
                 poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
-
-    def _fail(self, text: str) -> None:
-        if not self._loaded.done():
-            self._loaded.set_exception(ConfigError(text))
-        elif not self._stopping:
-            self._on_failed(text)
 
     def _later(self, delay: float, function: Callable[..., None], *arguments: object) -> None:
         def run() -> None:
@@ -417,6 +455,80 @@ class Supervisor:
 
         handle = self._loop.call_later(delay, run)
         self._timers.add(handle)
+
+    # replacing
+
+    def replace(self, key: int) -> None:
+        """Start a worker's successor; it goes when that is ready."""
+        link = self._links.get(key)
+        if link is None or link.replaced or link.ending or self._generation is None or not self._generation.is_loaded:
+            return
+        link.replaced = True
+        log.info("worker %d (process %d) is replaced by a fresh one", link.slot, link.pid)
+        self._fork(link.slot, self._generation, replaces=link)
+
+    def end_one(self, key: int) -> None:
+        """Tell a worker to end when it has done what it has."""
+        link = self._links.get(key)
+        if link is not None and not link.ending:
+            link.ending = True
+            link.outbox.append((END, None))
+            self._send_waiting(link)
+
+    def _weigh(self) -> None:
+        """Replace workers that have grown too large."""
+        assert self._max_memory is not None
+        for link in list(self._links.values()):
+            if link.ready and not link.replaced and link.replaces is None:
+                size = own_memory(link.pid)
+                if size > self._max_memory:
+                    log.info("worker %d (process %d) has %d MiB of its own", link.slot, link.pid, size >> 20)
+                    self.replace(link.key)
+        self._later(MEMORY_S, self._weigh)
+
+    async def reload(self) -> str | None:
+        """Replace all workers by such as run the application as it is now; return what went wrong, None if nothing did.
+
+        One worker of the new code comes first. If it does not import or set up, the old code stays.
+        """
+        if self._generation is None or not self._ready.is_set() or self._stopping:
+            return "this node has no workers that could be replaced: " + (
+                self.unhealthy or "it is starting or stopping"
+            )
+        generation = self._start_generation()
+        try:
+            tasks = await generation.loaded
+        except ConfigError as error:
+            self._close_generation(generation)
+            return str(error)
+        canary = self._fork(0, generation, replaces=self._at.get(0))
+        how = await canary.came
+        if how is not None:
+            self._close_generation(generation)
+            return f"a worker of the new code cannot set up ({how}); its traceback stands in the log"
+        self._generation = generation
+        names = {task.name for task in self._tasks}
+        self._serve([task for task in tasks if task.name in names])
+        wrong = await self._roll(generation)
+        self._serve(tasks)
+        return wrong
+
+    async def _roll(self, generation: Generation) -> str | None:
+        """Replace the workers of the code before, as many at a time as there are CPUs."""
+        former = [link for link in self._at.values() if link.generation is not generation and not link.replaced]
+        at_once = os.cpu_count() or 1
+        while former:
+            batch, former = former[:at_once], former[at_once:]
+            coming: list[Link] = []
+            for link in batch:
+                if link.key in self._links and not link.ending and generation is self._generation:
+                    link.replaced = True
+                    coming.append(self._fork(link.slot, generation, replaces=link))
+            for link in coming:
+                how = await link.came
+                if how is not None and generation is not self._generation:
+                    return f"the zygote of the new code ended while workers were replaced ({how})"
+        return None
 
     # stopping
 
@@ -431,43 +543,61 @@ class Supervisor:
         await self._wait_until_none_left(2.0)
 
     async def _wait_until_none_left(self, timeout: float) -> None:
-        if self._links and self._control is not None:
+        if self._links and self._by_control:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._none_left.wait(), timeout)
 
     def kill(self) -> None:
         """Kill what is left of the workers."""
         for link in self._links.values():
-            self._kill(link)
+            link.signal(signal.SIGKILL)
 
     def _give_up(self, link: Link, error: OSError) -> None:
         """No descriptor or no memory is left for a body: replace the worker, so that its orders go to others."""
         log.error("worker %d (process %d) cannot be reached (%s): it is replaced", link.slot, link.pid, error.strerror)
-        self._kill(link)
-
-    def _kill(self, link: Link) -> None:
-        if link.pidfd >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(link.pidfd, signal.SIGKILL)
+        link.signal(signal.SIGKILL)
 
     def close(self) -> None:
-        """End the zygote, and with it whatever worker is left; release everything."""
+        """End the zygotes, and with them whatever worker is left; release everything."""
         self._stopping = True
         for timer in self._timers:
             timer.cancel()
         self._loop.remove_reader(self._epoll.fileno())
         for link in list(self._links.values()):
+            link.settle("the node was closed")
             self._drop(link)
-        if self._control is not None:
-            self._control.close()
-        if self._zygote is not None:
-            self._zygote.kill()
-            self._zygote.wait()
+        for generation in list(self._by_control.values()):
+            self._close_generation(generation)
         self._epoll.close()
         words = self._words.obj
         self._words.release()
         del words
         os.close(self._words_fd)
+
+
+def zygote_config(settings: Settings) -> Config:
+    """Return what a node's zygotes are told: there is room for a successor of each worker beside it."""
+    return Config(
+        node=settings.shown_name,
+        targets=list(settings.targets),
+        folder=settings.folder,
+        places=2 * settings.workers,
+        concurrency=settings.concurrency,
+        limit=settings.limit,
+    )
+
+
+def own_memory(pid: int) -> int:
+    """Return the bytes of a process that lie in memory and in no file; 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            words = file.read().split()
+    except OSError:
+        return 0
+    return (int(words[1]) - int(words[2])) * _PAGE
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _numbers(datagram: bytes | memoryview) -> range:

@@ -36,6 +36,7 @@ from mesh.errors import (
 from mesh.wire.codec import encode_client
 from mesh.wire.messages import MAGIC, VERSIONS, ClientMessage, Hello
 from meshnode.worker.link import DATAGRAM, LARGE
+from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, write_tasks
 
@@ -144,17 +145,6 @@ async def client(node: NodeProcess) -> AsyncIterator[mesh.Client]:
     async with connected(node) as made:
         await made.wait_ready()
         yield made
-
-
-def connected(*nodes: NodeProcess, **options: Any) -> mesh.Client:
-    return mesh.Client(seeds=[node.seed for node in nodes], mdns=False, **options)
-
-
-async def until_started(client: mesh.Client, job: mesh.Job[Any]) -> None:
-    """Wait for the node's word that a job runs."""
-    async with asyncio.timeout(10):
-        while job.state != STARTED:
-            await client.changed()
 
 
 # calls
@@ -595,7 +585,7 @@ async def test_a_killed_node_costs_what_was_sent_there_and_returns_when_it_is_st
             await client.wait_ready(nodes=2)
             names = {info.endpoint: info.name for info in client.nodes()}
             jobs = [client.submit("nap", 0.15) for _ in range(40)]
-            await asyncio.gather(*(until_started(client, job) for job in jobs[:2]))
+            await until_started(client, *jobs[:2])
             sent = [job for job in jobs if job.node == names[dying.endpoint] and not job.done()]
             dying.kill()
             killed = time.monotonic()

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import smtplib
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from websockets.asyncio.client import connect
 
 import mesh
 from tests.support.leaks import leak_check
+from tests.support.tools import need
 
 __all__ = ["leak_check"]
 
@@ -119,14 +119,6 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
-
-
-def need(tool: str) -> None:
-    """Skip the test, or fail it under REQUIRE_LAB=1, where a tool is missing."""
-    if shutil.which(tool) is None:
-        if os.environ.get("REQUIRE_LAB") == "1":
-            pytest.fail(f"REQUIRE_LAB=1, but there is no {tool}", pytrace=False)
-        pytest.skip(f"there is no {tool}")
 
 
 # quickstart.py

@@ -19,6 +19,7 @@ import pytest
 import mesh
 from mesh.core.liveness import SUSPECT_S
 from mesh.errors import BY_NAME
+from tests.support.clients import connected
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, write_tasks
 
@@ -125,10 +126,6 @@ def flooded(folder: Path, node: NodeProcess) -> Iterator[Flood]:
         finally:
             if process.poll() is None:
                 process.kill()
-
-
-def connected(node: NodeProcess) -> mesh.Client:
-    return mesh.Client(seeds=[node.seed], mdns=False)
 
 
 @asynccontextmanager

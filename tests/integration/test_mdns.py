@@ -21,6 +21,7 @@ from meshdiscovery.mdns import Announcer, Browser, interfaces
 from meshdiscovery.record import SERVICE_TYPE, Record, instance_name, to_txt
 from meshdiscovery.seeds import parse_seed, resolve
 from tests.support.leaks import leak_check
+from tests.support.waiting import until
 
 __all__ = ["leak_check"]
 
@@ -180,7 +181,7 @@ async def test_another_mesh_is_ignored(mesh: str) -> None:
         await other.told(Found(stranger))
         async with watching(mesh) as watch, announcing(record):
             await watch.told(Found(record))
-            await eventually(lambda: watch.directory.other_mesh > 0)
+            await until(lambda: watch.directory.other_mesh > 0)
             assert watch.changes == [Found(record)]
 
 
@@ -231,7 +232,7 @@ async def test_renewal_finds_nothing_new_and_loses_nothing(mesh: str) -> None:
         watching(mesh, interfaces=look, renew=0.1) as watch,
     ):
         await watch.told(Found(record))
-        await eventually(lambda: renewals > 5)
+        await until(lambda: renewals > 5)
         async with announcing(late):
             await watch.told(Found(late))
         await watch.told(Lost(late.node_id))
@@ -292,9 +293,9 @@ async def test_an_interface_that_fails_is_named_once_and_hinders_no_other(
         announcing(record, interfaces=look, refresh=0.01),
     ):
         await watch.told(Found(record))
-        await eventually(lambda: looks > 5)
+        await until(lambda: looks > 5)
         there.remove(NOWHERE)
-        await eventually(lambda: "no longer fails" in caplog.text)
+        await until(lambda: "no longer fails" in caplog.text)
     warnings = [line.message for line in caplog.records if NOWHERE in line.message]
     assert len(warnings) == 2
     assert warnings[0].startswith(f"mDNS does not work on {NOWHERE}: [Errno 19]")
@@ -339,7 +340,7 @@ async def test_rubbish_is_counted_named_once_and_disturbs_nobody(
 ) -> None:
     record, rubbish = a_record(mesh), a_record(mesh, name=f"rubbish-{secrets.token_hex(4)}")
     async with advertising(rubbish, txt) as info, watching(mesh, renew=0.2) as watch:
-        await eventually(lambda: watch.browser.bad_records >= 3 and info.name in caplog.text)
+        await until(lambda: watch.browser.bad_records >= 3 and info.name in caplog.text)
         async with announcing(record):
             await watch.told(Found(record))
         await watch.told(Lost(record.node_id))
@@ -376,7 +377,7 @@ async def test_instances_that_nobody_answers_for_disturb_nobody(mesh: str) -> No
 async def test_an_impossible_instance_name_is_counted_and_named(mesh: str, caplog: pytest.LogCaptureFixture) -> None:
     async with watching(mesh) as watch:
         multicast(pointer(f"control-\x07-{mesh}"))
-        await eventually(lambda: f"control-\\x07-{mesh}" in caplog.text)
+        await until(lambda: f"control-\\x07-{mesh}" in caplog.text)
         assert watch.browser.bad_records > 0
 
 
@@ -399,7 +400,7 @@ async def test_a_node_that_closes_at_once_leaves_nothing_being_said(mesh: str) -
         async with announcing(record):
             pass
         await watch.until(lambda: len(watch.directory) == 0)
-    await eventually(lambda: asyncio.all_tasks() == others)
+    await until(lambda: asyncio.all_tasks() == others)
 
 
 def test_it_works_on_uvloop(mesh: str) -> None:
@@ -433,10 +434,3 @@ def test_this_host_has_loopback_and_network_addresses_apart() -> None:
     assert not {*found.network} & {*found.loopback}
     assert {*found.multicast} <= {*found.network}
     assert interfaces(loopback_only=False) == [*found.multicast, "127.0.0.1"]
-
-
-async def eventually(condition: Callable[[], bool], timeout: float = 5.0) -> None:
-    """Look every few milliseconds until a condition holds that no event tells of."""
-    async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 - counters tell nobody of their changes
-            await asyncio.sleep(0.005)

@@ -31,7 +31,18 @@ from mesh.wire.messages import (
     Submit,
     TaskSpec,
 )
-from meshnode.core.effects import Dispatch, Effect, Empty, Forward, Reply, TakeBack
+from meshnode.core.effects import (
+    Dismiss,
+    Dispatch,
+    Effect,
+    Empty,
+    Forward,
+    Interrupt,
+    Kill,
+    Replace,
+    Reply,
+    TakeBack,
+)
 from meshnode.core.events import (
     CancelAsked,
     Draining,
@@ -43,6 +54,7 @@ from meshnode.core.events import (
     Submitted,
     TakenBack,
     Tick,
+    Undraining,
     WorkerLost,
     WorkerReady,
 )
@@ -131,6 +143,7 @@ class Mesh(RuleBasedStateMachine):
         self.forwards: list[Held] = []
         self.elsewhere = FakeElsewhere()
         self.over = False
+        self.shut: set[int] = set()
 
     @initialize(concurrency=st.sampled_from([1, 1, 3]), known=st.booleans())
     def begin(self, concurrency: int, *, known: bool) -> None:
@@ -351,6 +364,12 @@ class Mesh(RuleBasedStateMachine):
 
     @precondition(lambda self: self.scheduler.draining and not self.over)
     @rule()
+    def the_node_takes_work_again(self) -> None:
+        self.tell(Undraining())
+        assert not self.shut & {owner.key for owner in self.owners}, "who has no window hears when there is one"
+
+    @precondition(lambda self: self.scheduler.draining and not self.over)
+    @rule()
     def the_grace_is_over(self) -> None:
         self.over = True
         self.tell(GraceOver())
@@ -387,6 +406,8 @@ class Mesh(RuleBasedStateMachine):
             case Empty():
                 assert self.scheduler.draining
                 assert not any(worker.outstanding for worker in self.workers.values())
+            case Interrupt() | Kill() | Replace() | Dismiss():
+                raise AssertionError(effect)
             case _ as never:
                 assert_never(never)
 
@@ -419,10 +440,10 @@ class Mesh(RuleBasedStateMachine):
     def replied(self, reply: Reply) -> None:
         owner = reply.owner
         assert not owner.gone
-        assert owner.seen == sum(1 for story in self.stories.values() if story.owner is owner)
         if owner.windowed:
-            assert reply.seen == owner.seen
+            assert reply.seen == sum(1 for story in self.stories.values() if story.owner is owner)
             assert (reply.window == 0) == self.scheduler.draining
+            (self.shut.discard if reply.window else self.shut.add)(owner.key)
         else:
             assert reply == Reply(owner, reply.items), "a plain socket is told of no window and no load"
         for item in reply.items:
@@ -464,7 +485,8 @@ class Mesh(RuleBasedStateMachine):
         still = [story for story in self.stories.values() if story.open]
         waiting = [story for story in still if story.waits]
         assert scheduler.held == len(still) <= BACKLOG
-        assert scheduler._queued == len(waiting)
+        assert scheduler.backlog.count == len(waiting)
+        assert scheduler.backlog.bridge == sum(not story.owner.windowed for story in waiting)
         outstanding = [story for worker in self.workers.values() for story in worker.outstanding.values()]
         elsewhere = [self.stories[held.submit.id, held.submit.attempt] for held in self.forwards]
         for owner in self.owners:
@@ -475,15 +497,15 @@ class Mesh(RuleBasedStateMachine):
             costs = [held.cost for held in owner.jobs.values() if not held.seq and not held.forwarded]
             assert owner.queued_cost == pytest.approx(sum(costs), abs=1e-9)
             assert owner.queued_cost == 0 if not of_it else owner.queued_cost > -1e-9
-            assert (owner.key in scheduler._active) == bool(owner.jobs)
+            assert (owner.key in scheduler.word.active) == bool(owner.jobs)
             lying = sum(len(queue) for queue in owner.queues.values())
             assert lying <= 2 * owner.queued + 64, "what is over does not pile up in the queues"
         assert scheduler.pool.free == sum(not worker.outstanding for worker in self.workers.values())
-        assert not scheduler._talk
-        assert not any(owner.gone for owner in scheduler._full.values())
+        assert not any(owner.replies for owner in self.owners)
+        assert not any(owner.gone for owner in scheduler.word.full.values())
         for owner in self.owners:
             full = owner.windowed and owner.jobs and len(owner.jobs) >= owner.told
-            assert not full or owner.key in scheduler._full, "whose window is full hears when it opens"
+            assert not full or owner.key in scheduler.word.full, "whose window is full hears when it opens"
         for worker in scheduler.pool.workers.values():
             assert list(worker.outstanding) == list(self.workers[worker.key].outstanding)
             assert worker.load >= -1e-9
@@ -535,19 +557,18 @@ class Mesh(RuleBasedStateMachine):
             assert len(story.items) == 1 or (story.owner.gone and not story.items), "every job ends"
         self.time_passes(10_000)
         scheduler = self.scheduler
-        assert not any(owner.jobs or owner.replies for owner in self.owners)
-        assert not any(owner.queued or owner.running for owner in self.owners)
-        assert not any(scheduler._rings.values())
-        assert not scheduler._active
-        assert not scheduler._expiring
-        assert not scheduler._news
-        assert not any(scheduler._watched.values())
+        for owner in [*self.owners, *(story.owner for story in self.stories.values())]:
+            assert not owner.jobs
+            assert not owner.replies
+            assert not owner.queued
+            assert not owner.running
+            assert not owner.ringed
+        assert not scheduler.word.active
         assert scheduler.next_wake() is None
-        assert scheduler.held == scheduler._queued == 0
+        assert scheduler.held == scheduler.backlog.count == scheduler.backlog.bridge == 0
         assert scheduler.pool.free == SLOTS
         assert all(worker.load == 0.0 for worker in scheduler.pool.workers.values())
-        scheduler.draining = True
-        assert Empty() in scheduler.handle([Tick()], self.now)
+        assert Empty() in scheduler.handle([Draining()], self.now)
 
 
 TestMesh = Mesh.TestCase

@@ -1,36 +1,48 @@
 """The client's session against nodes that do whatever the protocol lets them, and some of what it does not."""
 
 import random
+from collections.abc import Iterable
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mesh.core.effects import Close, Effect, Joined, Parted, Progress, Send, Settle
-from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
+from mesh.core.budget import FLOOR, PERIOD_S, SHARE
+from mesh.core.effects import Close, Effect, Greet, Joined, Parted, Progress, Send, Settle
+from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
+from mesh.core.liveness import Health
 from mesh.core.record import ACCEPTED, PENDING, STARTED, JobRecord
 from mesh.core.roster import NodeView
-from mesh.core.session import Session
-from mesh.errors import JobLost, MeshError
+from mesh.core.session import ASKED, Session
+from mesh.core.standing import State
+from mesh.errors import JobLost, MeshBusy, MeshError
 from mesh.wire.messages import (
+    FORCED,
+    RUNNING,
+    UNSTARTED,
     About,
     Accepted,
     Bye,
     Cancel,
     Drain,
     Failed,
+    Keep,
     Lost,
     NodeItem,
     NodeMessage,
     Parameter,
     Ping,
     Pong,
+    Query,
     Refuse,
     Reject,
     Result,
+    RetrySpec,
     Started,
+    Stranger,
     Submit,
     TaskSpec,
+    Unknown,
     Welcome,
 )
 
@@ -40,8 +52,21 @@ SERVED = {
     "add": TaskSpec("add", [Parameter("a", 1, True)]),
     "mul": TaskSpec("mul", [Parameter("a", 1, True)], timeout=9.0),
     "fetch": TaskSpec("fetch", [Parameter("a", 1, True)], is_async=True, priority=7),
+    "safe": TaskSpec("safe", [Parameter("a", 1, True)], idempotent=True),
+    "soon": TaskSpec("soon", [Parameter("a", 1, True)], retry=RetrySpec(2, 0.5, 1.0)),
 }
-REASONS = ("busy", "draining", "epoch", "stale", "unknown-task", "expired", "cancelled", "too-big", "no such reason")
+REASONS = (
+    "busy",
+    "draining",
+    "epoch",
+    "stale",
+    "unknown-task",
+    "expired",
+    "cancelled",
+    "too-big",
+    "quarantined",
+    "no such reason",
+)
 FINAL = {"expired", "cancelled", "too-big"}
 
 
@@ -55,6 +80,8 @@ class FakeNode:
             [SERVED[task] for task in tasks],
         )  # fmt: skip
         self.held: dict[bytes, Submit] = {}
+        self.forgot = False
+        self.asked: set[bytes] = set()
         self.window = 3
         self.free = 2
         self.seen = 0
@@ -74,6 +101,11 @@ class SessionMachine(RuleBasedStateMachine):
         self.outcomes: dict[bytes, Result | Failed | MeshError] = {}
         self.last_key = 0
         self.bad: set[bytes] = set()
+        self.began: set[bytes] = set()
+        self.free_again: set[bytes] = set()
+        self.charged: dict[bytes, bool] = {}
+        self.further = 0
+        self.handed: dict[tuple[bytes, int], tuple[str, bytes]] = {}
 
     # the client's shell, without sockets
 
@@ -86,15 +118,23 @@ class SessionMachine(RuleBasedStateMachine):
                 case Settle():
                     for record, outcome in effect.outcomes:
                         assert record.over
+                        assert record.state == "done"
                         assert record.id not in self.outcomes, "it ends once"
                         self.outcomes[record.id] = outcome
                 case Close():
-                    self.nodes.pop(effect.key, None)
+                    closed = self.nodes.pop(effect.key, None)
+                    if closed is not None:
+                        self.may_have_run(closed.held)
+                case Greet():
+                    assert self.nodes[effect.key].forgot
                 case Joined():
                     assert effect.view.key in self.nodes
                 case Progress() | Parted():
                     pass
         return effects
+
+    def may_have_run(self, job_ids: Iterable[bytes]) -> None:
+        self.began |= {job_id for job_id in job_ids if job_id not in self.outcomes}
 
     def deliver(self, node: FakeNode, send: Send) -> None:
         assert node.welcomed, "only WELCOME means alive"
@@ -102,21 +142,47 @@ class SessionMachine(RuleBasedStateMachine):
         for item in send.message.items:
             match item:
                 case Submit():
-                    assert not any(item.id in other.held for other in self.nodes.values()), "one node at a time"
-                    assert item.id not in self.bad, "what cannot run is not sent"
-                    assert item.id not in self.outcomes
-                    node.held[item.id] = item
-                    node.seen += 1
-                    assert len(node.held) <= node.window
+                    self.deliver_job(node, item)
                 case Ping():
                     assert item.token > 0
                 case Cancel():
                     assert item.id in self.jobs
+                case Keep():
+                    assert item.id in node.held
+                    assert self.jobs[item.id].kept
+                case Query():
+                    assert 0 < len(item.ids) <= ASKED
+                    assert not node.asked & set(item.ids)
+                    node.asked |= set(item.ids)
                 case _:
                     raise AssertionError(item)
 
+    def deliver_job(self, node: FakeNode, item: Submit) -> None:
+        record = self.jobs[item.id]
+        assert not any(item.id in other.held for other in self.nodes.values()), "one node at a time"
+        assert item.id not in self.bad, "what cannot run is not sent"
+        assert item.id not in self.outcomes
+        assert not node.forgot, "nothing new before it knows us again"
+        assert not record.cancelled or item.id not in self.began, "what is cancelled is not tried again"
+        resent = item.options is not None and item.options.resent
+        here = node.about.node, node.about.epoch
+        if item.id in self.began and item.id not in self.free_again:
+            assert SERVED[item.task].idempotent, "at most once"
+        earlier = self.handed.get((item.id, item.attempt))
+        assert resent == (earlier is not None), "an attempt is handed in once, or is said to have been"
+        assert not resent or earlier == here
+        assert (item.options.crashes if item.options else 0) == record.crashes < 3
+        self.free_again.discard(item.id)
+        self.handed[item.id, item.attempt] = here
+        if self.charged.pop(item.id, False):
+            self.further += 1
+        node.held[item.id] = item
+        node.seen += 1
+        assert len(node.held) <= node.window
+
     def speak(self, node: FakeNode, *items: NodeItem) -> list[Effect]:
-        message = NodeMessage(node.free, node.free, node.window, node.seen, int(self.now * 1000), list(items))
+        window = 0 if node.forgot else node.window
+        message = NodeMessage(node.free, node.free, window, node.seen, int(self.now * 1000), list(items))
         return self.tell(Heard(node.key, message))
 
     def some_node(self, data: st.DataObject, *, holding: bool = False) -> FakeNode | None:
@@ -193,14 +259,20 @@ class SessionMachine(RuleBasedStateMachine):
         cancelled = data.draw(st.sets(st.sampled_from(records), max_size=2))
         self.tell(Submitted(records), *(CancelAsked(record) for record in cancelled))
 
-    @rule(data=st.data())
-    def a_job_is_cancelled(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), how=st.sampled_from([UNSTARTED, RUNNING, FORCED]))
+    def a_job_is_cancelled(self, data: st.DataObject, how: int) -> None:
         unfinished = [record for record in self.jobs.values() if not record.over]
         if unfinished:
             record = data.draw(st.sampled_from(unfinished))
             pending = record.state == PENDING and not record.over
-            self.tell(CancelAsked(record))
+            self.tell(CancelAsked(record, how))
             assert record.over or not pending
+
+    @rule(data=st.data())
+    def a_job_is_detached(self, data: st.DataObject) -> None:
+        unfinished = [record for record in self.jobs.values() if not record.over]
+        if unfinished:
+            self.tell(KeepAsked(data.draw(st.sampled_from(unfinished))))
 
     # nodes speak
 
@@ -214,8 +286,17 @@ class SessionMachine(RuleBasedStateMachine):
                 record = self.jobs[job_id]
                 assert record.over or record.state in (STARTED, ACCEPTED)
 
-    @rule(data=st.data(), kinds=st.lists(st.sampled_from(["result", "failure", "lost"]), min_size=1, max_size=4))
-    def a_node_answers(self, data: st.DataObject, kinds: list[str]) -> None:
+    @rule(
+        data=st.data(),
+        kinds=st.lists(
+            st.sampled_from(["result", "failure", "again", "crash", "crash", "grace", "limit", "cancelled"]),
+            min_size=1,
+            max_size=4,
+        ),
+        started=st.booleans(),
+        wait=st.floats(0.0, 5.0),
+    )
+    def a_node_answers(self, data: st.DataObject, kinds: list[str], started: bool, wait: float) -> None:
         node = self.some_node(data, holding=True)
         if node is None:
             return
@@ -224,16 +305,32 @@ class SessionMachine(RuleBasedStateMachine):
         for kind in kinds:
             if node.held:
                 submit = node.held.pop(data.draw(st.sampled_from(sorted(node.held))))
-                asked.append(self.jobs[submit.id])
-                if kind == "lost":
-                    items.append(Lost(submit.id, 1, "crash", data.draw(st.booleans()), "killed"))
-                else:
-                    items.append((Result if kind == "result" else Failed)(submit.id, 1, b""))
+                asked.append((self.jobs[submit.id], kind))
+                items.append(self.answer(submit, kind, started=started, wait=wait))
         self.speak(node, *items)
-        for record, item in zip(asked, items, strict=True):
-            assert record.over
-            if isinstance(item, Lost) and isinstance(self.outcomes[record.id], JobLost):
-                assert self.outcomes[record.id].started is item.started  # type: ignore[union-attr]
+        for record, kind in asked:
+            may_go_on = kind == "again" or (
+                kind in ("crash", "grace") and (SERVED[record.task].idempotent or not started)
+            )
+            assert record.over or may_go_on
+            outcome = self.outcomes.get(record.id)
+            if isinstance(outcome, JobLost) and record.id not in self.began:
+                assert outcome.started is started
+
+    def answer(self, submit: Submit, kind: str, *, started: bool, wait: float) -> NodeItem:
+        record = self.jobs[submit.id]
+        if kind == "result":
+            return Result(submit.id, submit.attempt, b"")
+        self.charged[submit.id] = not record.over
+        if kind in ("failure", "again"):
+            self.may_have_run([submit.id])
+            self.free_again.add(submit.id)
+            return Failed(submit.id, submit.attempt, b"", wait if kind == "again" else None)
+        if started:
+            self.may_have_run([submit.id])
+        else:
+            self.free_again.add(submit.id)
+        return Lost(submit.id, submit.attempt, kind, started, "killed")
 
     @rule(data=st.data(), reason=st.sampled_from(REASONS))
     def a_node_rejects(self, data: st.DataObject, reason: str) -> None:
@@ -243,9 +340,12 @@ class SessionMachine(RuleBasedStateMachine):
         submit = node.held.pop(data.draw(st.sampled_from(sorted(node.held))))
         record = self.jobs[submit.id]
         was_over = record.over
+        if not (submit.options and submit.options.resent):
+            del self.handed[submit.id, submit.attempt]
         others = [
             view for view in self.session.roster
             if view.key != node.key and view.open and view.room > 0 and record.task in view.tasks
+            and (view.about.node not in record.tried or node.about.node in record.tried)
         ]  # fmt: skip
         self.speak(node, Reject(submit.id, submit.attempt, reason, "no"))
         if was_over:
@@ -254,8 +354,47 @@ class SessionMachine(RuleBasedStateMachine):
             assert record.over
         elif not record.over:
             assert record.state == PENDING or record.link != node.key or not others
-            outcome = self.outcomes.get(record.id)
-            assert not isinstance(outcome, JobLost)
+        assert not isinstance(self.outcomes.get(record.id), JobLost)
+
+    @rule(data=st.data(), greets=st.booleans())
+    def a_node_forgets_who_we_are(self, data: st.DataObject, greets: bool) -> None:
+        node = self.some_node(data)
+        if node is None:
+            return
+        node.forgot = True
+        node.seen = 0
+        self.speak(node, Stranger())
+        if greets:
+            self.a_forgetful_node_greets_us_again(data)
+
+    @precondition(lambda self: any(node.forgot for node in self.nodes.values()))
+    @rule(data=st.data())
+    def a_forgetful_node_greets_us_again(self, data: st.DataObject) -> None:
+        node = data.draw(st.sampled_from([node for node in self.nodes.values() if node.forgot]))
+        node.forgot = False
+        held = set(node.held)
+        node.asked.clear()
+        self.speak(node, Welcome(1, node.about))
+        assert node.asked == held, "it is asked for every job that it may hold"
+        unknown = sorted(data.draw(st.sets(st.sampled_from(sorted(held)), max_size=3))) if held else []
+        for job_id in unknown:
+            del node.held[job_id]
+        self.may_have_run(unknown)
+        unfinished = [self.jobs[job_id] for job_id in unknown if not self.jobs[job_id].over]
+        self.speak(node, Unknown(unknown))
+        for record in unfinished:
+            self.moves_on_or_is_lost(record)
+
+    def moves_on_or_is_lost(self, record: JobRecord) -> None:
+        outcome = self.outcomes.get(record.id)
+        if not SERVED[record.task].idempotent or record.cancelled:
+            assert isinstance(outcome, JobLost)
+            assert outcome.started is True
+        elif record.bounce:
+            assert isinstance(outcome, MeshBusy)
+            assert outcome.started is True
+        else:
+            assert outcome is None
 
     @rule(data=st.data(), window=st.integers(0, 5), free=st.integers(0, 4))
     def a_node_changes_its_window(self, data: st.DataObject, window: int, free: int) -> None:
@@ -264,7 +403,7 @@ class SessionMachine(RuleBasedStateMachine):
             node.window, node.free = window, free
             self.speak(node)
 
-    @rule(data=st.data(), word=st.sampled_from(["drain", "bye", "welcome", "refuse", "nonsense"]))
+    @rule(data=st.data(), word=st.sampled_from(["drain", "bye", "welcome", "stranger", "refuse", "nonsense"]))
     def a_node_says_something_else(self, data: st.DataObject, word: str) -> None:
         node = self.some_node(data)
         if node is None:
@@ -274,11 +413,19 @@ class SessionMachine(RuleBasedStateMachine):
                 node.window = 0
                 self.speak(node, Drain())
             case "bye":
+                self.may_have_run(node.held)
                 self.speak(node, Bye(), Result(b"?" * 16, 1, b""))
                 assert node.key not in self.nodes
             case "welcome":
+                node.forgot = False
+                node.asked.clear()
                 self.speak(node, Welcome(1, node.about))
+            case "stranger":
+                node.forgot = True
+                node.seen = 0
+                self.speak(node, Stranger(), Drain())
             case "refuse":
+                self.may_have_run(node.held)
                 self.speak(node, Refuse("busy", "no"), Welcome(1, node.about))
                 assert node.key not in self.nodes
             case _:
@@ -294,13 +441,12 @@ class SessionMachine(RuleBasedStateMachine):
             return
         node = self.nodes.pop(data.draw(st.sampled_from(sorted(self.nodes))))
         sent = [self.jobs[job_id] for job_id in node.held if not self.jobs[job_id].over]
+        self.may_have_run(node.held)
         waiting = [record for record in self.jobs.values() if record.state == PENDING and not record.over]
         cancelled = data.draw(st.sets(st.sampled_from(sent), max_size=2)) if sent else set()
         self.tell(*(CancelAsked(record) for record in cancelled), LinkLost(node.key, "it disconnected"))
         for record in sent:
-            outcome = self.outcomes[record.id]
-            assert isinstance(outcome, JobLost)
-            assert outcome.started is True
+            self.moves_on_or_is_lost(record)
         for record in waiting:
             assert not isinstance(self.outcomes.get(record.id), JobLost)
 
@@ -326,7 +472,10 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(2.0, 60.0))
     def this_process_stands_still(self, seconds: float) -> None:
-        alive = {view.key for view in self.session.roster if view.liveness.health(self.now).value == "alive"}
+        alive = {
+            view.key for view in self.session.roster
+            if view.standing.liveness.health(self.now) is Health.ALIVE and not self.nodes[view.key].forgot
+        }  # fmt: skip
         self.now += seconds
         self.tell(Tick())
         assert alive <= {view.key for view in self.session.roster}
@@ -337,7 +486,10 @@ class SessionMachine(RuleBasedStateMachine):
     def the_books_agree(self) -> None:
         unfinished = [record for record in self.jobs.values() if not record.over]
         waiting = [record for record in unfinished if record.state == PENDING]
-        assert len(self.session._waiting) == len(waiting)
+        delayed = [record for record in waiting if record.delayed is not None]
+        assert len(self.session._waiting) == len(waiting) - len(delayed)
+        assert self.session._waiting._delayed == len(delayed)
+        assert sorted(record.id for record in self.session._waiting) == sorted(record.id for record in waiting)
         assert len(self.session.unfinished()) == len(unfinished)
         assert {record.id for record in self.session.unfinished()} == {record.id for record in unfinished}
         assert self.outcomes.keys() == {record.id for record in self.jobs.values() if record.over}
@@ -358,8 +510,25 @@ class SessionMachine(RuleBasedStateMachine):
     def no_job_waits_while_a_node_has_room(self) -> None:
         for record in self.jobs.values():
             if not record.over and record.state == PENDING:
-                able = [v for v in self.session.roster if v.open and record.task in v.tasks and v.room > 0]
-                assert able == []
+                serving = [view for view in self.session.roster if view.open and record.task in view.tasks]
+                others = [view for view in serving if view.about.node not in record.tried]
+                assert record.delayed is not None or not any(view.room > 0 for view in others or serving)
+
+    @invariant()
+    def what_may_have_run_never_ends_as_if_it_had_not(self) -> None:
+        for job_id in self.began:
+            outcome = self.outcomes.get(job_id)
+            assert not isinstance(outcome, MeshError) or outcome.started is True
+
+    @invariant()
+    def further_attempts_keep_to_their_budget(self) -> None:
+        rate = FLOOR + SHARE * len(self.jobs) / PERIOD_S
+        assert self.further <= rate * (self.now - 100.0 + PERIOD_S)
+
+    @invariant()
+    def no_more_than_half_of_the_nodes_are_ejected(self) -> None:
+        out = [view for view in self.session.roster if view.standing.state is State.EJECTED]
+        assert 2 * len(out) <= len(self.session.roster)
 
     @invariant()
     def what_cannot_run_ends_as_such(self) -> None:
@@ -373,7 +542,7 @@ class SessionMachine(RuleBasedStateMachine):
         if not hasattr(self, "session"):
             return
         for node in list(self.nodes.values()):
-            node.silent = False
+            node.silent = node.forgot = False
             while node.welcomed and node.held and node.key in self.nodes:
                 job_id, submit = node.held.popitem()
                 self.speak(node, Result(job_id, submit.attempt, b""))
@@ -389,7 +558,8 @@ class SessionMachine(RuleBasedStateMachine):
         assert session.unfinished() == []
         assert session._waiting.queues() == []
         assert len(session._deadlines) == 0
-        assert not session._homeless
+        assert session._unserved.next() is None
+        assert session._waiting.next_time() is None
         assert not session._opening
         assert not session._talk
         assert len(session.roster) == 0

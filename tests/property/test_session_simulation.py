@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mesh.core.effects import Close, Joined, Parted, Progress, Send, Settle
+from mesh.core.effects import Close, Greet, Joined, Parted, Progress, Send, Settle
 from mesh.core.events import Event, Heard, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import JobRecord
 from mesh.core.session import Session
@@ -30,7 +30,7 @@ from mesh.wire.messages import (
     TaskSpec,
 )
 from meshnode.core import events as node_events
-from meshnode.core.effects import Dispatch, Empty, Forward, Reply, TakeBack
+from meshnode.core.effects import Dismiss, Dispatch, Empty, Forward, Interrupt, Kill, Replace, Reply, TakeBack
 from meshnode.core.orders import Ran
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
@@ -151,7 +151,7 @@ class SimulatedNode:
                     case TakeBack():
                         seqs = self.workers[effect.worker].take_back()
                         answers += [node_events.TakenBack(effect.worker, seqs)] if seqs else []
-                    case Forward() | Empty():
+                    case Forward() | Empty() | Interrupt() | Kill() | Replace() | Dismiss():
                         raise AssertionError(effect)
             events = answers
         wake = None if self.dead else self.scheduler.next_wake()
@@ -212,7 +212,7 @@ class SimulatedClient:
                         self.by_node[record.node] += 1
                 case Joined() | Parted() | Progress():
                     pass
-                case Close():
+                case Close() | Greet():
                     raise AssertionError(effect)
         wake = self.session.next_wake()
         if wake is not None and wake < self.armed:

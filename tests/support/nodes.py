@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,7 +31,7 @@ class NodeProcess:
     """`meshnode` in a folder, on a free port of loopback, seen by nobody but who is told its endpoint.
 
     `arguments` come behind the module; `bridge` opens the Text protocol on a free port too; an empty `module` or
-    `bind` is left to the node. The log is read all the
+    `bind` is left to the node. `program` is what Python runs in place of `-m meshnode`. The log is read all the
     time, so that the node never waits for its reader. Leaving the block ends the node and whatever it started.
     """
 
@@ -44,6 +44,7 @@ class NodeProcess:
         bridge: bool = False,
         bind: str = "127.0.0.1:0",
         environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "meshnode"),
     ) -> None:
         network = ["--no-mdns", *(["--bridge", "127.0.0.1:0"] if bridge else ["--no-bridge"])]
         network += ["--bind", bind] if bind else []
@@ -52,7 +53,7 @@ class NodeProcess:
         self.bridge = ""
         self._folder = folder
         modules = [module] if module else []
-        self._command = [sys.executable, "-m", "meshnode", *modules, "-w", str(workers), *network, *arguments]
+        self._command = [sys.executable, *program, *modules, "-w", str(workers), *network, *arguments]
         self._environment = {**os.environ, **(environment or {})}
         self._changed = threading.Condition()
         self._ended = False
@@ -174,6 +175,13 @@ def run_meshnode(
 def write_tasks(folder: Path, source: str, *, name: str = "tasks") -> None:
     """Write a module of tasks."""
     (folder / f"{name}.py").write_text("import mesh\n\n" + source)
+
+
+def write_with_and_without_coroutines(folder: Path, tasks: str, coroutines: str) -> Path:
+    """Write two modules: `tasks`, and `mixed`, which has coroutines beside the same tasks. Returns the folder."""
+    write_tasks(folder, tasks)
+    write_tasks(folder, tasks + coroutines, name="mixed")
+    return folder
 
 
 def free_port() -> int:

@@ -1,4 +1,5 @@
-"""What a job costs in the two cores, counted in calls: a guard against doubling it unseen, whatever the machine.
+"""What a job costs in the cores, on the wire and in its worker, counted in calls: whatever the machine, a guard
+against doubling it unseen.
 
 The bounds lie at one and a half times what was counted when they were set. Who makes the path cheaper lowers them.
 """
@@ -9,17 +10,34 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from mesh.core.effects import Send, Settle
 from mesh.core.events import Heard, Opening
 from mesh.core.events import Submitted as Handed
 from mesh.core.record import JobRecord
 from mesh.core.session import Session
-from mesh.wire.messages import About, Failed, NodeItem, NodeMessage, Result, Submit, TaskSpec, Welcome
+from mesh.tasks import Settings, Task
+from mesh.wire.codec import Oddities, decode_client, decode_node, encode_client, encode_node
+from mesh.wire.messages import (
+    About,
+    ClientMessage,
+    Failed,
+    NodeItem,
+    NodeMessage,
+    Result,
+    Submit,
+    TaskSpec,
+    Welcome,
+)
+from mesh.wire.payload import pack_arguments
 from meshnode.core.effects import Dispatch, Reply
 from meshnode.core.events import Ended, Submitted, WorkerReady
 from meshnode.core.held import Owner
-from meshnode.core.orders import Ran
+from meshnode.core.orders import End, Ran
 from meshnode.core.scheduler import Scheduler
+from meshnode.worker.link import decode_orders, decode_ran, pack_orders, pack_ran
+from meshnode.worker.runner import Runner
 
 BATCH = 64
 ROUNDS = 20
@@ -27,7 +45,21 @@ TASK = TaskSpec(name="noop")
 
 NODE_CALLS = 1.5 * 14.4
 CLIENT_CALLS = 1.5 * 8.2
+WORKER_CALLS = 1.5 * 12.3
 """Calls for each job, of Python and of C functions, in batches of 64, on CPython 3.11, the test's own among them."""
+
+CLIENT_MESSAGE = ClientMessage(
+    b"epoch---", 1, [Submit(bytes(16), 1, "noop", 0, None, None, b"\x90") for _ in range(BATCH)]
+)
+NODE_MESSAGE = NodeMessage(2, 2, 10_000, 0, 0, [Result(bytes(16), 1, b"\xc0") for _ in range(BATCH)])
+CLIENT_FRAMES, NODE_FRAMES = encode_client(CLIENT_MESSAGE), encode_node(NODE_MESSAGE)
+CODEC: dict[str, tuple[Callable[[], object], float]] = {
+    "encode_client": (lambda: encode_client(CLIENT_MESSAGE), 1.5 * 1.06),
+    "decode_client": (lambda: decode_client(CLIENT_FRAMES, Oddities()), 1.5 * 0.11),
+    "encode_node": (lambda: encode_node(NODE_MESSAGE), 1.5 * 1.06),
+    "decode_node": (lambda: decode_node(NODE_FRAMES, Oddities()), 1.5 * 0.11),
+}
+"""What is done with a message of 64 items, and the bound of its calls for each of them."""
 
 
 def calls_of(run: Callable[[], None]) -> int:
@@ -47,7 +79,7 @@ def calls_of(run: Callable[[], None]) -> int:
     return count
 
 
-def repeat(run: Callable[[], None]) -> None:
+def repeat(run: Callable[[], object]) -> None:
     for _ in range(ROUNDS):
         run()
 
@@ -63,7 +95,6 @@ def test_a_job_costs_the_node_a_bounded_number_of_calls() -> None:
     owner = Owner(1)
     scheduler.handle([WorkerReady(1), WorkerReady(2)], 0.0)
     scheduler.tasks["noop"].runtime.observe(1000, 1e-3, 1e-6)
-    scheduler._pace.finished(1000, 1e-3)
     numbers = iter(range(10**6))
     answered = 0
 
@@ -107,3 +138,35 @@ def test_a_job_costs_the_client_a_bounded_number_of_calls() -> None:
     each = calls / ROUNDS / BATCH
     print(f"client: {each:.1f} calls a job")
     assert each < CLIENT_CALLS
+
+
+@pytest.mark.parametrize("name", CODEC)
+def test_an_item_costs_the_codec_a_bounded_number_of_calls(name: str) -> None:
+    step, bound = CODEC[name]
+    assert step()  # the first time fills caches
+    each = calls_of(lambda: repeat(step)) / ROUNDS / BATCH
+    print(f"{name}: {each:.2f} calls an item")
+    assert each < bound
+
+
+def test_a_job_costs_its_worker_and_the_way_there_and_back_a_bounded_number_of_calls() -> None:
+    task = Task(lambda: None, "noop", Settings())
+    runner = Runner([task])
+    body = pack_arguments([], {})
+    ended = 0
+
+    def round_of_jobs() -> None:
+        nonlocal ended
+        jobs = [Submit(bytes(16), 1, "noop", 0, None, None, body) for _ in range(BATCH)]
+        for datagram, _ in pack_orders(1, jobs):
+            orders = decode_orders(datagram)
+            ends: list[End] = [runner.run(task, job) for job in orders.jobs]
+            for told, _ in pack_ran([Ran(orders.first, len(ends) * 1000, 1000, ends)]):
+                ended += sum(type(end) is Result for ran in decode_ran(told) for end in ran.ends)
+
+    round_of_jobs()
+    calls = calls_of(lambda: repeat(round_of_jobs))
+    assert ended == (ROUNDS + 1) * BATCH
+    each = calls / ROUNDS / BATCH
+    print(f"worker and link: {each:.1f} calls a job")
+    assert each < WORKER_CALLS

@@ -20,6 +20,32 @@ class TakeBack(Struct, frozen=True):
     worker: int
 
 
+class Interrupt(Struct, frozen=True):
+    """Stop a job that runs: raise inside it. `on_loop`: it is one coroutine of several."""
+
+    worker: int
+    seq: int
+    on_loop: bool
+
+
+class Kill(Struct, frozen=True):
+    """Kill a worker; its end is told as any other's."""
+
+    worker: int
+
+
+class Replace(Struct, frozen=True):
+    """Start a worker's successor; it goes when that is ready."""
+
+    worker: int
+
+
+class Dismiss(Struct, frozen=True):
+    """A worker has done its last job: have it end."""
+
+    worker: int
+
+
 class Reply(Struct, frozen=True):
     """Tell an owner these items; one that keeps to a window also that and the node's load as of now."""
 
@@ -41,4 +67,4 @@ class Empty(Struct, frozen=True):
     """While draining: nothing is held any more."""
 
 
-Effect = Dispatch | TakeBack | Reply | Forward | Empty
+Effect = Dispatch | TakeBack | Interrupt | Kill | Replace | Dismiss | Reply | Forward | Empty

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from mesh.wire.messages import NodeItem, Submit
+from mesh.wire.messages import UNSTARTED, NodeItem, Submit, TaskSpec
 from meshnode.core.held import Held, Owner
 from meshnode.core.orders import Ran
 
@@ -16,10 +16,25 @@ class Submitted(Struct, frozen=True):
 
 
 class CancelAsked(Struct, frozen=True):
-    """An owner no longer wants a job started."""
+    """An owner no longer wants a job; `how` far that goes if it runs: UNSTARTED, RUNNING or FORCED."""
 
     owner: Owner
     id: bytes
+    how: int = UNSTARTED
+
+
+class KeepAsked(Struct, frozen=True):
+    """A job is to outlive its owner."""
+
+    owner: Owner
+    id: bytes
+
+
+class Queried(Struct, frozen=True):
+    """An owner asks what became of jobs of an earlier life of its own."""
+
+    owner: Owner
+    ids: list[bytes]
 
 
 class Spoken(Struct, frozen=True):
@@ -36,16 +51,25 @@ class Left(Struct, frozen=True):
 
 
 class WorkerReady(Struct, frozen=True):
-    """A worker has set up and waits for orders."""
+    """A worker has set up. `lease`: jobs after which it is to be replaced. `spare`: it is beyond the node's slots."""
+
+    worker: int
+    lease: int | None = None
+    spare: bool = False
+
+
+class Retired(Struct, frozen=True):
+    """A worker's successor is there: it gets nothing more, and ends when it has done what it has."""
 
     worker: int
 
 
 class Ended(Struct, frozen=True):
-    """A worker's jobs ended."""
+    """A worker's jobs ended; what it said of them has so many bytes."""
 
     worker: int
     ran: list[Ran]
+    size: int = 0
 
 
 class TakenBack(Struct, frozen=True):
@@ -74,6 +98,20 @@ class Draining(Struct, frozen=True):
     """Take nothing new, finish what is held."""
 
 
+class Undraining(Struct, frozen=True):
+    """Take work again."""
+
+
+class Served(Struct, frozen=True):
+    """The application serves these tasks from now on."""
+
+    tasks: list[TaskSpec]
+
+
+class Stalled(Struct, frozen=True):
+    """This node stood still for so long that clients have given it up: what has not started is theirs again."""
+
+
 class GraceOver(Struct, frozen=True):
     """What is still held ends now: the unstarted is given back, the running is lost."""
 
@@ -83,6 +121,6 @@ class Tick(Struct, frozen=True):
 
 
 Event = (
-    Submitted | CancelAsked | Spoken | Left | WorkerReady | Ended | TakenBack | WorkerLost | ForwardEnded
-    | Draining | GraceOver | Tick
+    Submitted | CancelAsked | KeepAsked | Queried | Spoken | Left | WorkerReady | Retired | Ended | TakenBack
+    | WorkerLost | ForwardEnded | Draining | Undraining | Served | Stalled | GraceOver | Tick
 )  # fmt: skip

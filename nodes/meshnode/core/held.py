@@ -4,7 +4,10 @@ from collections import deque
 
 from msgspec import Struct
 
+from mesh.core.record import Alarm
+from mesh.tasks import LIMIT_KILL_S
 from mesh.wire.messages import NodeItem, Submit, TaskSpec
+from meshnode.core.quarantine import Quarantine
 from meshnode.core.runtime import RunTime
 from meshnode.core.window import AHEAD_S
 
@@ -18,14 +21,31 @@ ALL_KINDS = (1 << KINDS) - 1
 
 
 class TaskEntry:
-    """One task of the node's catalogue: its description, what runs it, its run times."""
+    """One task of the node's catalogue: its description, what runs it, its run times.
 
-    __slots__ = ("kind", "runtime", "spec")
+    `kill_s`: seconds after which the worker that runs a job of it is killed; None for never. `suspect`: jobs of it that
+    may have brought a worker down are kept apart, each alone on a worker, so that it shows which one it is.
+    """
 
-    def __init__(self, spec: TaskSpec, kind: int = WHOLE) -> None:
+    __slots__ = ("_suspect", "kill_s", "kind", "quarantine", "runtime", "spec")
+
+    def __init__(self, spec: TaskSpec, kind: int = WHOLE, *, limit: float | None = None, alone: bool = False) -> None:
         self.spec = spec
         self.kind = kind
-        self.runtime = RunTime()
+        self.kill_s = _kill_after(spec, limit)
+        self.runtime = RunTime(alone=alone or self.kill_s is not None)
+        self.quarantine = Quarantine()
+        self._suspect: TaskEntry | None = None
+
+    @property
+    def suspect(self) -> "TaskEntry":
+        """The same for jobs that may have brought a worker down."""
+        if self._suspect is None:
+            self._suspect = TaskEntry(self.spec, WHOLE, alone=True)
+            self._suspect.kill_s = self.kill_s
+            self._suspect.quarantine = self.quarantine
+            self._suspect._suspect = self._suspect
+        return self._suspect
 
     @property
     def expected(self) -> float:
@@ -34,13 +54,21 @@ class TaskEntry:
         return AHEAD_S if mean is None else mean
 
 
+def _kill_after(spec: TaskSpec, limit: float | None) -> float | None:
+    """Return the seconds that a job of a task may run; `limit`: seconds for those that do not say so themselves."""
+    if spec.limit is not None:
+        return spec.limit + (LIMIT_KILL_S if spec.limit_kill is None else spec.limit_kill)
+    return None if limit is None else limit + LIMIT_KILL_S
+
+
 class Held(Struct, gc=False, eq=False):
     """One job between its SUBMIT and its end. `seq` is 0 while it waits in the backlog.
 
     `cost`: while it waits the seconds that it is expected to run, then the share of its worker's budget that it takes.
     `worker`: the key of the one that has it. `over`: its owner has been told its end, or is gone. `unwanted`: it was
-    cancelled while it seemed to run. `forwarded`: another node has it. `alarmed`: an alarm is set for the end of its
-    time. `told`: its owner has heard that it is held.
+    cancelled while it seemed to run. `forwarded`: another node has it. `alarm`: its entry among the deadlines.
+    `told`: its owner has heard that it is held. `kept`: it outlives its owner. `delayed`: it waits for its time to be
+    tried again. `retries`, `crashes`: how often its task asked for that, how many workers died of it.
     """
 
     submit: Submit
@@ -53,8 +81,17 @@ class Held(Struct, gc=False, eq=False):
     over: bool = False
     unwanted: bool = False
     forwarded: bool = False
-    alarmed: bool = False
+    alarm: Alarm | None = None
     told: bool = False
+    kept: bool = False
+    delayed: bool = False
+    retries: int = 0
+    crashes: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Does it lie in the backlog?"""
+        return not (self.seq or self.forwarded or self.delayed or self.over)
 
 
 class Owner:

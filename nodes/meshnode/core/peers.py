@@ -1,7 +1,7 @@
 """Who speaks to the node's front, and what their messages mean to the scheduler. Pure: `docs/protocol.md`.
 
-A peer is known by its routing id from its HELLO on; one that has not greeted, or was forgotten, is told BYE, so
-that it greets anew.
+A peer is known by its routing id from its HELLO on; one that has not greeted, or was forgotten, is told that it is a
+STRANGER, so that it greets anew.
 """
 
 from collections import OrderedDict
@@ -17,17 +17,21 @@ from mesh.wire.messages import (
     Bye,
     Cancel,
     ClientMessage,
+    Drain,
     Hello,
+    Keep,
     NodeItem,
     Ping,
     Pong,
+    Query,
     Refuse,
     Reject,
+    Stranger,
     Submit,
     SubmitLarge,
     Welcome,
 )
-from meshnode.core.events import CancelAsked, Event, Left, Spoken, Submitted
+from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
 
 SILENCE_S = 15.0
@@ -57,6 +61,7 @@ class Peers:
     """The clients of the front."""
 
     def __init__(self, about: About) -> None:
+        self.draining = False
         self._about = about
         self._peers: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_owner: dict[int, Peer] = {}
@@ -65,6 +70,10 @@ class Peers:
     def __len__(self) -> int:
         """How many there are."""
         return len(self._peers)
+
+    def describe(self, about: About) -> None:
+        """Greet with this from now on."""
+        self._about = about
 
     def of(self, owner: Owner) -> Peer | None:
         """Return the peer behind an owner."""
@@ -102,10 +111,11 @@ class Peers:
             return Refuse(BUSY, f"this node has {MOST_PEERS} clients")
         return None
 
-    def _events(self, peer: Peer, message: ClientMessage, now: float) -> list[Event]:
+    def _events(self, peer: Peer, message: ClientMessage, now: float) -> list[Event]:  # noqa: C901  # one flat match
         if set(map(type, message.items)) == {Submit}:  # nearly always, and the cheapest way to know
             return [self._submitted(peer, message, cast("list[Submit]", message.items), now)]
         submits: list[Submit] = []
+        asked: list[bytes] = []
         events: list[Event] = []
         for item in message.items:
             match item:
@@ -114,10 +124,15 @@ class Peers:
                 case Ping():
                     events.append(Spoken(peer.owner, [Pong(item.token)]))
                 case Cancel():
-                    events.append(CancelAsked(peer.owner, item.id))
+                    events.append(CancelAsked(peer.owner, item.id, item.how))
+                case Keep():
+                    events.append(KeepAsked(peer.owner, item.id))
+                case Query():
+                    asked += item.ids
                 case Hello():
                     version = min(item.highest, VERSIONS[1])
-                    events.append(Spoken(peer.owner, [Welcome(version, self._about)]))
+                    greeting: list[NodeItem] = [Welcome(version, self._about)]
+                    events.append(Spoken(peer.owner, [*greeting, Drain()] if self.draining else greeting))
                 case Bye():
                     events += self.forget(peer.owner)
                 case SubmitLarge():
@@ -126,6 +141,8 @@ class Peers:
                     assert_never(never)
         if submits:
             events.insert(0, self._submitted(peer, message, submits, now))
+        if asked and message.epoch == self._about.epoch:
+            events.append(Queried(peer.owner, asked))  # all at once: what is asked for is looked for in one go
         return events
 
     def _submitted(self, peer: Peer, message: ClientMessage, submits: list[Submit], now: float) -> Event:
@@ -148,6 +165,11 @@ class Peers:
         peer = self._peers.get(routing_id)
         return [] if peer is None else self.forget(peer.owner)
 
+    def excuse(self, seconds: float, now: float) -> None:
+        """Do not count the last `seconds`: this process itself stood still, and what was said then is not read yet."""
+        for peer in self._peers.values():
+            peer.heard = min(now, peer.heard + seconds)
+
     def forget_silent(self, now: float) -> list[Event]:
         """Forget those that have said nothing for `SILENCE_S`."""
         events: list[Event] = []
@@ -166,6 +188,6 @@ class Peers:
 def _turn_away(message: ClientMessage) -> list[NodeItem]:
     text = "this node does not know you; greet again"
     rejects: list[NodeItem] = [
-        Reject(item.id, item.attempt, EPOCH, text) for item in message.items if isinstance(item, (Submit, SubmitLarge))
+        Reject(item.id, item.attempt, BUSY, text) for item in message.items if isinstance(item, (Submit, SubmitLarge))
     ]
-    return [*rejects, Bye()]
+    return [*rejects, Stranger()]

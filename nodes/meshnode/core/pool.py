@@ -18,13 +18,20 @@ class Worker:
     """One worker as the scheduler sees it: its outstanding jobs by order number, and their expected work.
 
     `packed`: it runs short jobs, several of which lie in its socket. `stuck`: it gets nothing more before its next
-    word, since a job drags on or its orders are being taken back. `watched`: it is going to be looked at.
+    word, since a job drags on or its orders are being taken back. `watched`: it is going to be looked at. `lease`: jobs
+    that it may still run before it is replaced. `retired`: it gets nothing more at all. `doomed`: it is being killed
+    for the job of this number, which ends for this reason, with this text.
     """
 
-    __slots__ = ("coroutines", "key", "last", "load", "outstanding", "packed", "stuck", "watched")
+    __slots__ = (
+        "coroutines", "doomed", "key", "last", "lease", "load", "outstanding", "packed", "retired", "stuck", "watched",
+    )  # fmt: skip
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: int, lease: int | None = None) -> None:
         self.key = key
+        self.lease = lease
+        self.retired = False
+        self.doomed: tuple[int, str, str] | None = None
         self.outstanding: dict[int, Held] = {}
         self.last = 0
         self.load = 0.0
@@ -66,21 +73,29 @@ class Pool:
             places += sum(self.concurrency - len(w.outstanding) for w in self._shared if w.coroutines)
         return places
 
-    def add(self, key: int) -> None:
+    def add(self, key: int, lease: int | None = None) -> None:
         """A worker is ready."""
-        worker = self.workers[key] = Worker(key)
+        worker = self.workers[key] = Worker(key, lease)
         self._idle.append(worker)
+
+    def retire(self, worker: Worker) -> None:
+        """Give a worker nothing more; what it has it may end."""
+        worker.retired = True
+        self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
+        for group in (self._idle, self._shared):
+            if worker in group:
+                group.remove(worker)
+        self._alone.pop(worker.key, None)
+        self._ahead.pop(worker.key, None)
 
     def remove(self, key: int) -> Collection[Held]:
         """Forget a worker, and return its outstanding jobs in the order they were sent."""
         worker = self.workers.pop(key, None)
         if worker is None:
             return []
-        for group in (self._idle, self._shared):
-            if worker in group:
-                group.remove(worker)
-        self._alone.pop(key, None)
-        self._ahead.pop(key, None)
+        self._forget(worker)
         return worker.outstanding.values()
 
     def pick(self, entry: TaskEntry, wanted: int, waiting: float = FOREVER) -> tuple[Worker, int] | None:
@@ -119,7 +134,7 @@ class Pool:
 
     def room(self, worker: Worker, entry: TaskEntry) -> int:
         """How many more short jobs of a task a worker's socket may hold."""
-        if worker.stuck or worker.coroutines or entry.kind != WHOLE:
+        if worker.stuck or worker.coroutines or worker.retired or entry.kind != WHOLE:
             return 0
         cost = max(entry.runtime.cost, BUDGET_S / MOST)
         return min(int((BUDGET_S - worker.load) / cost), MOST - len(worker.outstanding))
@@ -176,7 +191,7 @@ class Pool:
             worker.coroutines = False
             self._shared.remove(worker)
             self._idle.append(worker)
-        if not worker.packed:
+        if not worker.packed and not worker.retired:
             self._sort(worker)
         return ended
 

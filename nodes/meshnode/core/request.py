@@ -14,6 +14,7 @@ from mesh.errors import (
     MeshError,
     NotAllowed,
     PayloadTooLarge,
+    PoisonTask,
     ProtocolError,
     UnknownTask,
 )
@@ -21,6 +22,9 @@ from mesh.wire.messages import (
     CANCELLED,
     EXPIRED,
     FORM_JSON,
+    LIMIT,
+    POISON,
+    QUARANTINED,
     TOO_BIG,
     UNKNOWN_TASK,
     Failed,
@@ -51,8 +55,12 @@ _REJECTED = {
     EXPIRED: JobTimeout,
     CANCELLED: JobCancelled,
     TOO_BIG: PayloadTooLarge,
+    QUARANTINED: PoisonTask,
 }
 """What a rejected job's caller is told, by reason; for any other reason MeshBusy."""
+
+_LOST = {EXPIRED: JobTimeout, LIMIT: JobTimeout, CANCELLED: JobCancelled, POISON: PoisonTask}
+"""The same for a lost one; for any other reason JobLost."""
 
 
 class Catalogue(Protocol):
@@ -174,7 +182,6 @@ def outcome(tag: bytes | None, item: Result | Failed | Reject | Lost) -> bytes:
         case Reject():
             return failed(tag, _REJECTED.get(item.reason, MeshBusy), item.text)
         case Lost():
-            kind = JobTimeout if item.reason == EXPIRED else JobLost
-            return failed(tag, kind, item.text, started=item.started)
+            return failed(tag, _LOST.get(item.reason, JobLost), item.text, started=item.started)
         case _ as never:
             assert_never(never)

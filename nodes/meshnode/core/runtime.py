@@ -24,11 +24,13 @@ class RunTime:
     `high` says whether a job may wait behind another at all: it climbs to what one job in 200 exceeds, by a
     factor and not to the sample, since a worker that the kernel set aside for a moment is not a slow task.
     `mean` says how many make up the budget. Per task, not per worker: a mixed load would blur it (measured).
+    `alone`: a job of the task is to have a worker to itself, however short it is.
     """
 
-    __slots__ = ("high", "mean")
+    __slots__ = ("_alone", "high", "mean")
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = False) -> None:
+        self._alone = alone
         self.high: float | None = None
         self.mean: float | None = None
 
@@ -53,11 +55,11 @@ class RunTime:
     @property
     def steady(self) -> bool:
         """Is it so sure when one of its jobs ends, and so soon, that the next may lie in its worker's socket?"""
-        if self.high is None or self.mean is None or self.short:
+        if self.high is None or self.mean is None or self.short or self._alone:
             return False
         return self.mean <= STEADY_S and self.high <= _STEADY * self.mean
 
     @property
     def short(self) -> bool:
         """Are its jobs short enough for two to lie in one worker's socket?"""
-        return self.high is not None and self.high <= BUDGET_S / 2
+        return self.high is not None and self.high <= BUDGET_S / 2 and not self._alone

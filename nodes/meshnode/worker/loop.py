@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
-from mesh.wire.messages import Submit
+from mesh.errors import JobCancelled
+from mesh.tasks import Task
+from mesh.wire.messages import Failed, Submit
 from meshnode.core.orders import End, Orders, Ran
 from meshnode.worker.catalogue import Application
 from meshnode.worker.link import Receiver, attach, decode_orders, pack_ran, send
-from meshnode.worker.runner import Runner
+from meshnode.worker.runner import Runner, failed, over_limit
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,23 +43,26 @@ when it has none."""
 class WorkerLoop:
     """Serves one worker until its node closes the socket or asks it to end.
 
-    `started` is a word of memory shared with the node: the number of the last order taken up. `concurrency`:
-    coroutines that run at once; with 1 they run one after another, as sync jobs do, and nothing is read meanwhile.
+    `words` are two of memory shared with the node: the number of the last order taken up, and that of one to stop.
+    `concurrency`: coroutines that run at once; with 1 they run one after another, as sync jobs do, and nothing is read
+    meanwhile. `limit`: seconds that a task may run which does not say so itself.
     """
 
     def __init__(
         self,
         link: socket.socket,
         application: Application,
-        started: "memoryview[int]",
+        words: "memoryview[int]",
         *,
         title: str,
         concurrency: int = 1,
+        limit: float | None = None,
     ) -> None:
         self._link = link
         self._application = application
-        self._runner = Runner(application.tasks)
-        self._started = started
+        self._runner = Runner(application.tasks, limit=limit)
+        self._started = words[:1]
+        self._stop = words[1:]
         self._title = title
         self._shown = ""
         self._receiver = Receiver()
@@ -71,13 +76,18 @@ class WorkerLoop:
         self._ending = False
         self._generators: list[AsyncIterator[None] | Iterator[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._coroutines: set[asyncio.Task[None]] = set()
+        self._coroutines: dict[int, asyncio.Task[None]] = {}
+        self._alone_runs: asyncio.Task[End] | None = None
+        self._stopped: set[int] = set()
+        self._limit = 0.0
+        self._overdue = False
         self._alone = concurrency == 1
         self._orders: deque[Orders] = deque()
 
     def serve(self) -> None:
         """Set up, work until there is no more to come, tear down."""
         signal.signal(signal.SIGURG, self._nudged)
+        signal.signal(signal.SIGALRM, self._limit_over)
         if self._application.needs_loop:
             import asyncio
 
@@ -141,7 +151,8 @@ class WorkerLoop:
     def _serve_on_loop(self, loop: "asyncio.AbstractEventLoop") -> None:
         loop.add_reader(self._link.fileno(), self._readable)
         while not self._ending or self._coroutines:
-            self._show("idle" if not self._coroutines else self._shown)
+            if not self._coroutines:
+                self._show("idle")
             loop.run_forever()
             while self._orders:
                 orders = self._orders.popleft()
@@ -165,6 +176,8 @@ class WorkerLoop:
             self._ending = True
             self._loop.remove_reader(self._link.fileno())
             self._loop.stop()
+        elif not orders.jobs:
+            self._stop_coroutine(orders.first)
         elif not self._alone and self._runner.tasks[orders.jobs[0].task].is_async:
             for seq, job in enumerate(orders.jobs, orders.first):
                 self._start(seq, job, self._loop)
@@ -173,7 +186,7 @@ class WorkerLoop:
             self._loop.stop()
 
     def _receive(self, flags: int) -> Orders | None:
-        """Return the next orders, all of one task; None when the node asks to end or is gone."""
+        """Return the next orders, all of one task, or none but the number of one to stop; None to end."""
         try:
             datagram, descriptor = self._receiver.receive(self._link, flags)
         except ConnectionError:
@@ -182,7 +195,7 @@ class WorkerLoop:
             return None
         orders = decode_orders(datagram)
         attach(orders.jobs, descriptor)
-        return orders if orders.jobs else None
+        return orders if orders.jobs or orders.first else None
 
     # running them
 
@@ -190,6 +203,8 @@ class WorkerLoop:
         """Run the jobs of a sync task, one after another."""
         clock, run, ends, started = time.perf_counter_ns, self._runner.run, self._ends, self._started
         task = self._runner.tasks[orders.jobs[0].task]
+        if self._runner.limit(task) is not None:
+            run = self._run_limited
         self._show(task.name)
         self._first = seq = orders.first
         began = clock()
@@ -213,15 +228,29 @@ class WorkerLoop:
             self._ran.append(Ran(self._first, self._spent, self._longest, ends))
             self._spent = self._longest = 0
 
+    def _run_limited(self, task: Task[..., Any], job: Submit) -> End:
+        limit = self._runner.limit(task)
+        assert limit is not None
+        self._limit = limit
+        signal.setitimer(signal.ITIMER_REAL, limit)
+        try:
+            return self._runner.run(task, job)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
     async def _run_coroutines(self, orders: Orders) -> None:
         """Run the jobs of an async task, one after another."""
+        assert self._loop is not None
         clock = time.perf_counter_ns
         task = self._runner.tasks[orders.jobs[0].task]
         self._show(task.name)
         began = since = clock()
         for seq, job in enumerate(orders.jobs, orders.first):
             self._started[0] = seq
-            end = await self._runner.run_async(task, job)
+            self._alone_runs = self._loop.create_task(self._runner.run_async(task, job))
+            end = await self._alone_runs
+            self._alone_runs = None
+            end = self._end_of(seq, job, end)
             ended = clock()
             self._ran.append(Ran(seq, ended - began, ended - began, [end]))
             if ended - since > FLUSH_NS:
@@ -233,23 +262,59 @@ class WorkerLoop:
     def _start(self, seq: int, job: Submit, loop: "asyncio.AbstractEventLoop") -> None:
         self._started[0] = max(seq, self._started[0])
         self._show(job.task)
-        task = loop.create_task(self._run_async(seq, job, loop))
-        self._coroutines.add(task)
-        task.add_done_callback(self._coroutine_ended)
+        self._coroutines[seq] = loop.create_task(self._run_async(seq, job, loop))
 
     async def _run_async(self, seq: int, job: Submit, loop: "asyncio.AbstractEventLoop") -> None:
         began = time.perf_counter_ns()
-        end = await self._runner.run_async(self._runner.tasks[job.task], job)
+        end = self._end_of(seq, job, await self._runner.run_async(self._runner.tasks[job.task], job))
         spent = time.perf_counter_ns() - began
         if not self._ran:
             loop.call_soon(self._flush)
         self._ran.append(Ran(seq, spent, spent, [end]))
-
-    def _coroutine_ended(self, task: "asyncio.Task[None]") -> None:
-        self._coroutines.discard(task)
-        if self._loop is not None and not self._coroutines:
+        del self._coroutines[seq]
+        if not self._coroutines:
             # After the flush that is already due; `_serve_on_loop` looks whether there is more to do.
-            self._loop.call_soon(self._loop.stop)
+            loop.call_soon(loop.stop)
+
+    # stopping them
+
+    def _end_of(self, seq: int, job: Submit, end: End) -> End:
+        """Return how a coroutine ended; one that ended because it was stopped says so."""
+        if seq not in self._stopped:
+            return end
+        self._stopped.discard(seq)
+        return failed(JobCancelled("cancelled while it ran", started=True), job) if type(end) is Failed else end
+
+    def _stop_coroutine(self, seq: int) -> None:
+        running = self._coroutines.get(seq)
+        if running is not None:
+            self._stopped.add(seq)
+            running.cancel()
+
+    def _stop_if_asked(self) -> None:
+        """Stop the job that runs if it is the one that the node wants stopped; raises JobCancelled inside a sync task.
+
+        Called where a signal is handled, so in the main thread and between two of its steps: no other job can come
+        between the look and what is raised.
+        """
+        if not self._stop[0] or self._stop[0] != self._started[0]:
+            return
+        if self._runner.inside:
+            self._stop[0] = 0
+            self._runner.inside = False
+            raise JobCancelled("cancelled while it ran", started=True)
+        running = self._alone_runs
+        if running is not None and self._loop is not None:
+            self._stop[0] = 0
+            self._stopped.add(self._started[0])
+            self._loop.call_soon_threadsafe(running.cancel)  # which wakes the loop, unlike the signal
+
+    def _limit_over(self, _signal: int, _frame: FrameType | None) -> None:
+        """The sync task that runs has reached its limit. What is being sent in the midst of it is sent whole first."""
+        self._overdue = self._sending
+        if self._runner.inside and not self._sending:
+            self._runner.inside = False
+            raise over_limit(self._limit)
 
     # telling the node
 
@@ -280,8 +345,13 @@ class WorkerLoop:
         return ran
 
     def _nudged(self, _signal: int, _frame: FrameType | None) -> None:
-        """The node asks for what has ended, since the job that runs drags on."""
+        """The node asks for what has ended, since the job that runs drags on, or wants that one stopped."""
+        if self._sending:
+            return  # this came in the midst of it; what it interrupts looks again when that is done
         self._flush()
+        if self._overdue:
+            self._limit_over(_signal, _frame)
+        self._stop_if_asked()
 
     def _show(self, doing: str) -> None:
         if doing != self._shown:

@@ -12,6 +12,7 @@ from mesh.errors import (
     TRACEBACK_LIMIT,
     BadArguments,
     Failure,
+    JobTimeout,
     MeshError,
     ResultNotSerializable,
     capped,
@@ -30,31 +31,76 @@ JSON_DEPTH = 200
 
 
 class Runner:
-    """Calls tasks, which are found by name. `state` is what the lifespans of this worker set up."""
+    """Calls tasks, which are found by name. `state` is what the lifespans of this worker set up.
 
-    def __init__(self, tasks: Sequence[Task[..., Any]]) -> None:
+    `limit`: seconds that a task may run which does not say so itself. `inside`: user code of a sync task runs, so that
+    something may be raised in it; whoever does so clears it first, so that it happens once, and never outside.
+    """
+
+    def __init__(self, tasks: Sequence[Task[..., Any]], *, limit: float | None = None) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.state = types.SimpleNamespace()
+        self.inside = False
+        self._limit = limit
+
+    def limit(self, task: Task[..., Any]) -> float | None:
+        """Return the seconds that a task may run; None for as long as it likes."""
+        return self._limit if task.settings.limit is None else task.settings.limit
 
     def run(self, task: Task[..., Any], job: Submit) -> End:
         """Run a sync task's job to its end. Raises nothing: whatever happens is an outcome."""
         try:
             args, kwargs = arguments(task, job)
-            current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
-            value = task.function(*args, **kwargs)
-            return outcome(value, job)
-        except BaseException as error:  # noqa: BLE001  # user code; SystemExit must not end the worker
+        except BaseException as error:  # noqa: BLE001  # even what can be made of a caller's bytes
             return failed(error, job)
+        current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
+        try:
+            self.inside = True
+            value = task.function(*args, **kwargs)
+            self.inside = False
+            return outcome(value, job)
+        except ResultNotSerializable as error:
+            self.inside = False
+            return failed(error, job)
+        except BaseException as error:  # noqa: BLE001  # user code; SystemExit must not end the worker
+            self.inside = False
+            return failed(error, job, again=task.settings.again(error))
 
     async def run_async(self, task: Task[..., Awaitable[Any]], job: Submit) -> End:
         """Run an async task's job to its end. Raises nothing: whatever happens is an outcome."""
         try:
             args, kwargs = arguments(task, job)
-            current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
-            value = await task.function(*args, **kwargs)
-            return outcome(value, job)
-        except BaseException as error:  # noqa: BLE001  # user code; a cancelled task must not end the worker
+        except BaseException as error:  # noqa: BLE001  # even what can be made of a caller's bytes
             return failed(error, job)
+        current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
+        limit = self.limit(task)
+        try:
+            if limit is None:
+                value = await task.function(*args, **kwargs)
+            else:
+                value = await _limited(task.function(*args, **kwargs), limit)
+            return outcome(value, job)
+        except ResultNotSerializable as error:
+            return failed(error, job)
+        except BaseException as error:  # noqa: BLE001  # user code; a cancelled task must not end the worker
+            return failed(error, job, again=task.settings.again(error))
+
+
+async def _limited(work: Awaitable[Any], limit: float) -> Any:
+    import asyncio
+
+    try:
+        async with asyncio.timeout(limit) as scope:
+            return await work
+    except TimeoutError:
+        if scope.expired():
+            raise over_limit(limit) from None
+        raise
+
+
+def over_limit(limit: float) -> JobTimeout:
+    """Return what is raised inside a task that runs beyond its limit."""
+    return JobTimeout(f"it ran longer than its limit of {limit:g} s", started=True)
 
 
 def arguments(task: Task[..., Any], job: Submit) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -113,9 +159,9 @@ def outcome(value: Any, job: Submit) -> Result:
     return Result(job.id, job.attempt, json_result(value) if job.form == FORM_JSON else pack_result(value))
 
 
-def failed(error: BaseException, job: Submit) -> Failed:
-    """Pack what a task, or what was to be done for it, raised."""
-    return Failed(job.id, job.attempt, failure(error, job.form))
+def failed(error: BaseException, job: Submit, *, again: float | None = None) -> Failed:
+    """Pack what a task, or what was to be done for it, raised; `again`: seconds until it may be tried again."""
+    return Failed(job.id, job.attempt, failure(error, job.form), again)
 
 
 def json_result(value: Any) -> bytes:

@@ -29,14 +29,26 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that the kernel sends when the thread that forked us ends."""
 
 
+WORDS = 2
+"""Words of shared memory for each worker: the number of the order taken up last, and of one to stop."""
+
+
 class Config(msgspec.Struct):
-    """What the node tells its zygote first."""
+    """What the node tells its zygote first. `places`: workers that there may be at a time, each with its words."""
 
     node: str
     targets: list[str]
     folder: str
-    slots: int
+    places: int
     concurrency: int
+    limit: float | None = None
+
+
+class Order(msgspec.Struct, array_like=True):
+    """Node → zygote: fork the worker of a slot; its words are those of a place. Its socket comes with the datagram."""
+
+    slot: int
+    place: int
 
 
 class Loaded(msgspec.Struct, tag="loaded"):
@@ -70,6 +82,7 @@ Report = Loaded | LoadFailed | Forked | Exited
 _encode = msgspec.msgpack.Encoder().encode
 decode_report = msgspec.msgpack.Decoder(Report).decode
 decode_config = msgspec.msgpack.Decoder(Config).decode
+_decode_order = msgspec.msgpack.Decoder(Order).decode
 
 
 def die_with_parent(parent: int) -> None:
@@ -107,17 +120,17 @@ class Zygote:
 
     def _obey(self, application: Application) -> bool:
         """Fork the worker that the node asks for; False when the node is gone."""
-        order, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
-        if not order:
+        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        if not message:
             return False
-        slot = int.from_bytes(order, "little")
+        order = _decode_order(message)
         link = socket.socket(fileno=descriptors[0])
         pid = os.fork()
         if pid == 0:
-            self._become_worker(slot, link, application)
+            self._become_worker(order, link, application)
         link.close()
         pidfd = os.pidfd_open(pid)
-        socket.send_fds(self._control, [_encode(Forked(slot, pid))], [pidfd])
+        socket.send_fds(self._control, [_encode(Forked(order.slot, pid))], [pidfd])
         os.close(pidfd)
         return True
 
@@ -135,7 +148,7 @@ class Zygote:
             pid, status = os.waitpid(ended.si_pid, 0)
             self._control.send(_encode(Exited(pid, status)))
 
-    def _become_worker(self, slot: int, link: socket.socket, application: Application) -> NoReturn:
+    def _become_worker(self, order: Order, link: socket.socket, application: Application) -> NoReturn:
         status = 1
         try:
             die_with_parent(self._pid)
@@ -145,9 +158,14 @@ class Zygote:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, ignore_signal)
             self._control.close()
-            title = f"meshnode {self._config.node} worker {slot}"
+            words = self._words[order.place * WORDS : (order.place + 1) * WORDS]
             WorkerLoop(
-                link, application, self._words[slot : slot + 1], title=title, concurrency=self._config.concurrency
+                link,
+                application,
+                words,
+                title=f"meshnode {self._config.node} worker {order.slot}",
+                concurrency=self._config.concurrency,
+                limit=self._config.limit,
             ).serve()
             status = 0
         except BaseException:  # noqa: BLE001  # the top of this process: print it and end
@@ -185,7 +203,7 @@ def main() -> int:
     control = socket.socket(fileno=control_fd)
     config = decode_config(control.recv(1 << 20))
     setproctitle.setproctitle(f"meshnode {config.node} zygote")
-    shared = mmap.mmap(words_fd, 8 * config.slots)
+    shared = mmap.mmap(words_fd, 8 * WORDS * config.places)
     os.close(words_fd)
     loaded = load_or_explain(config)
     if isinstance(loaded, LoadFailed):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import mesh
@@ -45,6 +46,20 @@ def wait_for(path: str) -> None:
     deadline = time.monotonic() + 20
     while not os.path.exists(path) and time.monotonic() < deadline:
         time.sleep(0.005)
+
+
+@mesh.task(bridge=True)
+def meet(folder: str, count: int) -> int:
+    """Return the process once this many run here at the same time, or raise after 10 s."""
+    place = Path(folder)
+    place.mkdir(exist_ok=True)
+    (place / str(os.getpid())).touch()
+    deadline = time.monotonic() + 10
+    while (here := len(list(place.iterdir()))) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{here} of {count} came")
+        time.sleep(0.005)
+    return os.getpid()
 
 
 @mesh.task(bridge=True)

@@ -70,7 +70,7 @@ def test_options_give_a_task_that_differs_in_them_alone() -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, math.inf, math.nan, "5", True])
 def test_a_timeout_is_a_finite_number_of_seconds_above_0(timeout: Any) -> None:
-    with pytest.raises(ConfigError, match="a timeout is a number of seconds above 0, not"):
+    with pytest.raises(ConfigError, match="a length of time is a number of seconds above 0, not"):
         task(timeout=timeout)(add)
     with pytest.raises(ConfigError):
         task(add).options(timeout=timeout)

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from mesh.core.liveness import Health
 from mesh.core.record import JobRecord
 from mesh.core.roster import NodeView, Roster, ServedTask, level
+from mesh.core.standing import State
 from mesh.wire.messages import About, NodeMessage, TaskSpec
 
 TASKS = [TaskSpec("add"), TaskSpec("fetch", is_async=True)]
@@ -111,8 +111,7 @@ def test_coroutines_have_slots_of_their_own() -> None:
 @pytest.mark.parametrize("why", ["draining", "suspect", "full", "serves another"])
 def test_a_node_that_cannot_take_a_job_gets_none(why: str) -> None:
     one = view(1, window=1, tasks=[TaskSpec("mul")] if why == "serves another" else TASKS)
-    one.draining = why == "draining"
-    one.health = Health.SUSPECT if why == "suspect" else Health.ALIVE
+    one.standing.state = {"draining": State.DRAINING, "suspect": State.SUSPECT}.get(why, State.ALIVE)
     if why == "full":
         one.outstanding[b"x"] = JobRecord(b"x", "add", b"")
     made = roster(one)

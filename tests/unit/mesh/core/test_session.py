@@ -1,15 +1,11 @@
 """What a client does with its jobs, told step by step."""
 
-import random
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 
-from mesh.core.effects import Close, Effect, Joined, Parted, Progress, Send, Settle
-from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
-from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
-from mesh.core.session import BEAT_S, STALL_S, WELCOME_S, Session
+from mesh.core.effects import Close, Joined, Parted, Progress, Send, Settle
+from mesh.core.events import CancelAsked, LinkLost, Opening, Submitted
+from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED
+from mesh.core.session import BEAT_S, STALL_S, WELCOME_S
 from mesh.errors import (
     BadArguments,
     JobCancelled,
@@ -22,6 +18,8 @@ from mesh.errors import (
     UnknownTask,
 )
 from mesh.wire.messages import (
+    FORCED,
+    RUNNING,
     About,
     Accepted,
     Bye,
@@ -29,10 +27,7 @@ from mesh.wire.messages import (
     Drain,
     Failed,
     Lost,
-    NodeItem,
-    NodeMessage,
     Options,
-    Parameter,
     Ping,
     Pong,
     Refuse,
@@ -44,93 +39,7 @@ from mesh.wire.messages import (
     TaskSpec,
     Welcome,
 )
-
-ADD = TaskSpec("add", [Parameter("a", 1, True), Parameter("b", 1, False)])
-MUL = TaskSpec("mul", [])
-GRACE = 2.0
-
-
-def node_id(number: int) -> str:
-    return f"{number:032x}"
-
-
-class Desk:
-    """A session, and what came of what it was told."""
-
-    def __init__(self, *, not_node: str = "") -> None:
-        self.session = Session(random.Random(1), grace=GRACE, not_node=not_node)
-        self.now = 0.0
-        self.outcomes: dict[bytes, Result | Failed | MeshError] = {}
-        self.effects: list[Effect] = []
-        self.taken: dict[int, int] = {}
-        self._last = 0
-
-    def tell(self, *events: Event) -> list[Effect]:
-        self.effects = self.session.handle(events, self.now)
-        for effect in self.effects:
-            if isinstance(effect, Settle):
-                for record, outcome in effect.outcomes:
-                    assert record.id not in self.outcomes
-                    self.outcomes[record.id] = outcome
-        return self.effects
-
-    def at(self, now: float) -> list[Effect]:
-        self.now = now
-        return self.tell(Tick())
-
-    def live_until(self, now: float) -> list[Effect]:
-        """Let time pass beat by beat, as the alarm asks for."""
-        passed: list[Effect] = []
-        while (wake := self.session.next_wake()) is not None and wake <= now:
-            passed += self.at(max(wake, self.now))
-        return passed + self.at(now)
-
-    def hear(self, key: int, *items: NodeItem, free: int = 4, window: int = 10, stamp: int = 0) -> list[Effect]:
-        return self.tell(Heard(key, NodeMessage(free, free, window, self.taken.get(key, 0), stamp, list(items))))
-
-    def join(
-        self,
-        key: int,
-        *tasks: TaskSpec,
-        number: int | None = None,
-        epoch: bytes = b"epoch---",
-        window: int = 10,
-        max_body: int = 1000,
-    ) -> list[Effect]:
-        self.tell(Opening(key))
-        about = About(node_id(number or key), epoch, f"n{key}", "default", 4, 1, max_body, list(tasks or (ADD,)))
-        return self.hear(key, Welcome(1, about), window=window)
-
-    def job(self, task: str = "add", **fields: Any) -> JobRecord:
-        self._last += 1
-        record = JobRecord(self._last.to_bytes(16, "big"), task, fields.pop("body", b"args"))
-        for name, value in fields.items():
-            setattr(record, name, value)
-        return record
-
-    def submit(self, task: str = "add", **fields: Any) -> JobRecord:
-        record = self.job(task, **fields)
-        self.tell(Submitted([record]))
-        return record
-
-    def sent(self, key: int) -> list[Submit]:
-        return [item for item in self.said(key) if isinstance(item, Submit)]
-
-    def said(self, key: int) -> Sequence[object]:
-        return [i for effect in self.effects if isinstance(effect, Send) and effect.key == key
-                for i in effect.message.items]  # fmt: skip
-
-    def closed(self) -> list[int]:
-        return [effect.key for effect in self.effects if isinstance(effect, Close)]
-
-    def outcome(self, record: JobRecord) -> Result | Failed | MeshError:
-        return self.outcomes[record.id]
-
-    def error(self, record: JobRecord) -> MeshError:
-        outcome = self.outcomes[record.id]
-        assert isinstance(outcome, MeshError)
-        return outcome
-
+from tests.support.desk import ADD, GRACE, MUL, Desk, node_id
 
 # a job that goes well
 
@@ -336,16 +245,25 @@ def test_a_job_that_does_not_want_to_wait_bounces_where_no_node_has_room() -> No
     assert desk.session.unfinished() == []
 
 
-@pytest.mark.parametrize("started", [True, False])
-def test_a_lost_job_says_whether_it_may_have_run(started: bool) -> None:
+def test_a_lost_job_says_how_it_was_lost() -> None:
     desk = Desk()
     desk.join(1)
     record = desk.submit()
-    desk.hear(1, Lost(record.id, 1, "crash", started, "its worker was killed by SIGKILL"))
+    desk.hear(1, Lost(record.id, 1, "crash", True, "its worker was killed by SIGKILL"))
     error = desk.error(record)
     assert isinstance(error, JobLost)
-    assert error.started is started
+    assert error.started
     assert str(error) == "the job's end is not known: its worker was killed by SIGKILL"
+
+
+def test_a_lost_job_that_surely_did_not_run_goes_elsewhere() -> None:
+    desk = Desk()
+    desk.join(1)
+    record = desk.submit()
+    desk.join(2)
+    desk.hear(1, Lost(record.id, 1, "grace", False, "the node stopped"))
+    (submit,) = desk.sent(2)
+    assert (submit.id, submit.attempt) == (record.id, 2)
 
 
 def test_a_job_lost_to_its_deadline_is_a_timeout() -> None:
@@ -646,13 +564,14 @@ def test_a_job_that_waits_is_cancelled_here() -> None:
     assert desk.sent(1) == []
 
 
-def test_a_job_that_was_sent_is_cancelled_by_its_node_once() -> None:
+def test_a_job_that_was_sent_is_cancelled_by_its_node_as_far_as_it_is_to_go() -> None:
     desk = Desk()
     desk.join(1)
     record = desk.submit()
     desk.tell(CancelAsked(record))
-    assert desk.said(1) == [Cancel(record.id)]
-    assert desk.tell(CancelAsked(record)) == []
+    assert desk.said(1) == [Cancel(record.id, RUNNING)]
+    desk.tell(CancelAsked(record, FORCED))
+    assert desk.said(1) == [Cancel(record.id, FORCED)]
     desk.hear(1, Result(record.id, 1, b""))
     assert isinstance(desk.outcome(record), Result)
 

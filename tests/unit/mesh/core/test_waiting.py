@@ -16,7 +16,7 @@ def numbers(waiting: Waiting) -> list[int]:
 
 def end(waiting: Waiting, record: JobRecord) -> None:
     record.over = True
-    waiting.ended()
+    waiting.ended(record)
 
 
 def test_jobs_wait_by_priority_then_task_then_in_their_order() -> None:
@@ -24,7 +24,7 @@ def test_jobs_wait_by_priority_then_task_then_in_their_order() -> None:
     for record in (job(1), job(2, "mul"), job(3), job(4, priority=9), job(5, "mul", priority=0)):
         waiting.add([record])
     assert numbers(waiting) == [4, 1, 3, 2, 5]
-    assert [(priority, task) for priority, task, _ in waiting.queues()] == [
+    assert [(priority, task) for priority, (task, _), _ in waiting.queues()] == [
         (9, "add"), (5, "add"), (5, "mul"), (0, "mul"),
     ]  # fmt: skip
     assert len(waiting) == 5
@@ -60,7 +60,7 @@ def test_a_task_that_had_its_turn_stands_behind_the_others_of_its_priority() -> 
     _, task, queue = waiting.queues()[0]
     waiting.take(queue, 1)
     waiting.served(5, task)
-    assert [task for _, task, _ in waiting.queues()] == ["mul", "add"]
+    assert [task for _, (task, _), _ in waiting.queues()] == ["mul", "add"]
 
 
 def test_an_empty_queue_goes_and_so_does_an_empty_priority() -> None:

@@ -168,7 +168,7 @@ def test_an_item_has_as_many_elements_as_its_table_lists(speaker: str, union: An
 def test_a_number_kept_free_is_no_type_of_either_side() -> None:
     every = [*items_from("client"), *items_from("node")]
     free = {row.type for row in every} - {row.type for row in in_use(every)}
-    assert free == {6, 20}
+    assert free == {20}
     assert not free & {item.__struct_config__.tag for item in (*ClientItem.__args__, *NodeItem.__args__)}
 
 
@@ -190,9 +190,9 @@ def test_the_reasons_in_the_document_are_the_constants() -> None:
 
     rejects = {
         messages.BUSY, messages.DRAINING, messages.EPOCH, messages.STALE, messages.UNKNOWN_TASK,
-        messages.EXPIRED, messages.CANCELLED, messages.TOO_BIG,
+        messages.EXPIRED, messages.CANCELLED, messages.TOO_BIG, messages.QUARANTINED,
     }  # fmt: skip
-    losses = {messages.CRASH, messages.GRACE}
+    losses = {messages.CRASH, messages.WORKER, messages.GRACE, messages.LIMIT, messages.POISON, messages.CANCELLED}
     refusals = {messages.WRONG_MESH, messages.WRONG_VERSION, messages.BUSY}
     assert reasons("REJECT") == rejects
     assert reasons("LOST") == losses

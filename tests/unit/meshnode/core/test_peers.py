@@ -19,6 +19,7 @@ from mesh.wire.messages import (
     Pong,
     Refuse,
     Reject,
+    Stranger,
     Submit,
     SubmitLarge,
     Welcome,
@@ -135,10 +136,10 @@ def test_a_stranger_is_told_to_greet_again_and_gets_its_jobs_back() -> None:
     assert events == []
     rejects, last = items[:-1], items[-1]
     assert [(r.id, r.attempt, r.reason) for r in rejects if isinstance(r, Reject)] == [
-        (submit(1).id, 1, EPOCH),
-        (large(2).id, 2, EPOCH),
+        (submit(1).id, 1, BUSY),
+        (large(2).id, 2, BUSY),
     ]
-    assert isinstance(last, Bye)
+    assert isinstance(last, Stranger)
     assert len(door.peers) == 0
 
 
@@ -206,7 +207,7 @@ def test_who_says_goodbye_is_forgotten_and_must_greet_anew() -> None:
     assert len(door.peers) == 0
     events, items = door.say(b"a", Ping(1))
     assert events == []
-    assert [type(item) for item in items] == [Bye]
+    assert [type(item) for item in items] == [Stranger]
     assert door.greet(b"a") is not owner
 
 

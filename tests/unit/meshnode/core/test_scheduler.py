@@ -38,6 +38,7 @@ from meshnode.core.events import (
     Submitted,
     TakenBack,
     Tick,
+    Undraining,
     WorkerLost,
     WorkerReady,
 )
@@ -45,7 +46,9 @@ from meshnode.core.held import Held, Owner
 from meshnode.core.orders import Ran
 from meshnode.core.pool import PACKED_S
 from meshnode.core.runtime import RunTime
-from meshnode.core.scheduler import DRAG_S, NEWS_IDS, NEWS_S, SURE_S, Scheduler
+from meshnode.core.scheduler import Scheduler
+from meshnode.core.watch import DRAG_S, SURE_S
+from meshnode.core.word import NEWS_IDS, NEWS_S
 
 TASKS = [TaskSpec("slow"), TaskSpec("short"), TaskSpec("steady"), TaskSpec("fetch", is_async=True)]
 FAR = TaskSpec("far")
@@ -1265,6 +1268,50 @@ def test_a_node_is_not_empty_while_a_worker_works_for_an_owner_that_left() -> No
     assert desk.tell(Left(owner), Draining()) == []
     desk.end(1)
     assert desk.effects == [Empty()]
+
+
+def test_a_node_that_takes_work_again_tells_those_their_window_who_heard_that_they_have_none() -> None:
+    desk, told, unaware = Desk(workers=4), client(1), client(2)
+    desk.tell(Spoken(unaware, [Pong(1)]))
+    desk.tell(Draining(), Spoken(told, [Pong(1)]))
+    assert [(reply.owner, reply.window) for reply in desk.replies] == [(unaware, 4), (told, 0)]
+    desk.replies.clear()
+    assert Empty() not in desk.tell(Undraining())
+    assert [(reply.owner, reply.items, reply.window, reply.free) for reply in desk.replies] == [(told, [], 4, 4)]
+    assert not desk.scheduler.draining
+    desk.tell(Submitted(told, jobs([1])), Submitted(unaware, jobs([2])))
+    assert desk.rejected(told) == desk.rejected(unaware) == []
+    assert sorted(desk.order()) == [1, 2]
+
+
+def test_a_node_that_takes_work_again_has_kept_what_it_held_meanwhile() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    desk.tell(Draining(), Spoken(owner, [Pong(1)]))
+    desk.tell(Undraining())
+    assert [reply.window for reply in desk.replies if reply.owner is owner][-2:] == [0, 1]
+    desk.end(1, 2)
+    assert desk.results(owner) == [1, 2]
+    assert Empty() not in desk.effects
+
+
+def test_who_left_while_the_node_drained_is_told_nothing_when_it_takes_work_again() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Draining(), Spoken(owner, [Pong(1)]))
+    desk.tell(Left(owner))
+    desk.replies.clear()
+    desk.tell(Undraining())
+    assert desk.replies == []
+
+
+def test_to_take_work_again_is_nothing_to_a_node_that_does_not_drain() -> None:
+    desk, one, other = Desk(workers=2), client(1), client(2)
+    desk.tell(Submitted(one, [job(1)]), Submitted(other, [job(2)]), Spoken(one, [Pong(1)]))
+    desk.end(2)
+    desk.replies.clear()
+    wake = desk.scheduler.next_wake()
+    assert desk.tell(Undraining()) == []
+    assert desk.scheduler.next_wake() == wake
 
 
 def test_when_the_grace_is_over_what_waits_is_given_back_and_what_runs_is_lost() -> None:

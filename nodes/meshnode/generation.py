@@ -1,0 +1,152 @@
+"""One zygote and the workers that it forks: they run the application as it was when the zygote imported it.
+
+Shell: owns the control socket to the zygote and, for each worker, a socketpair of which it keeps both ends, so that
+what the worker has not read can be taken back. Hence a worker's death is told by its pidfd and by the zygote.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from contextlib import suppress
+
+import msgspec
+
+from mesh.errors import ConfigError
+from mesh.wire.messages import TaskSpec
+from meshnode.worker.link import BUFFER, Packet
+from meshnode.worker.zygote import Config, Exited, Forked, Loaded, LoadFailed, Order, Report, decode_report
+
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """One worker as its node holds it.
+
+    `slot`: which of the node's workers it is; `place`: where its words are. `replaces`: the worker that ends once this
+    one is ready. `came` is resolved with None when it is ready, or with how it ended before. `ending`: it was told to
+    end. `replaced`: its successor is on the way.
+    """
+
+    __slots__ = (
+        "blocked", "born", "came", "ending", "generation", "key", "ours", "outbox", "pid", "pidfd", "place", "ready",
+        "replaced", "replaces", "slot", "theirs",
+    )  # fmt: skip
+
+    def __init__(self, generation: "Generation", key: int, slot: int, place: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.generation = generation
+        self.key = key
+        self.slot = slot
+        self.place = place
+        self.born = loop.time()
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.ours, self.theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self.outbox: deque[Packet] = deque()
+        self.blocked = False
+        self.pid = 0
+        self.pidfd = -1
+        self.ready = False
+        self.ending = False
+        self.replaced = False
+        self.replaces: Link | None = None
+        self.came: asyncio.Future[str | None] = loop.create_future()
+
+    def settle(self, how: str | None) -> None:
+        """It is ready (None), or has ended: how."""
+        if not self.came.done():
+            self.came.set_result(how)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is there."""
+        if self.pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.ours.close()
+        self.theirs.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Generation:
+    """A zygote. `loaded` comes to the tasks of the application, or to a ConfigError if it does not import."""
+
+    def __init__(self, config: Config, words_fd: int) -> None:
+        self.links: set[Link] = set()
+        self.loaded: asyncio.Future[list[TaskSpec]] = asyncio.get_running_loop().create_future()
+        self._forking: deque[Link] = deque()
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # From the main thread: a parent-death signal follows the thread that forked.
+        self._process = subprocess.Popen(
+            [
+                sys.executable, "-m", "meshnode.worker.zygote",
+                str(theirs.fileno()), str(words_fd), str(os.getpid()),
+            ],
+            pass_fds=(theirs.fileno(), words_fd),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        theirs.close()
+        self.control.send(msgspec.msgpack.encode(config))
+
+    @property
+    def is_loaded(self) -> bool:
+        """Has the application been imported?"""
+        return self.loaded.done() and not self.loaded.cancelled() and self.loaded.exception() is None
+
+    def fork(self, link: Link) -> None:
+        """Have a worker forked; its process id comes by a report."""
+        self.links.add(link)
+        self._forking.append(link)
+        order = msgspec.msgpack.encode(Order(link.slot, link.place))
+        try:
+            socket.send_fds(self.control, [order], [link.theirs.fileno()])
+        except OSError:
+            log.debug("the zygote is gone; its end is noticed on its own")
+
+    def read(self) -> tuple[Report, Link | None] | None:
+        """Read one report, with the worker that was forked if it is about that; None if the zygote is gone."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 22, 1)  # there is one: epoll said so
+        except ConnectionError:
+            return None
+        if not message:
+            return None
+        report: Report = decode_report(message)
+        link = None
+        match report:
+            case Loaded():
+                self.loaded.set_result(report.tasks)
+            case LoadFailed():
+                self.loaded.set_exception(ConfigError(report.text))
+            case Forked():
+                link = self._forking.popleft()
+                link.pid, link.pidfd = report.pid, descriptors[0]
+            case Exited():
+                pass
+        return report, link
+
+    def lost(self) -> int:
+        """It has ended by itself: return its exit code."""
+        self._forking.clear()
+        self.control.close()
+        return self._process.wait()
+
+    def close(self) -> None:
+        """End the zygote, and with it whatever worker is left."""
+        self.control.close()
+        self._process.kill()
+        self._process.wait()
+        if not self.loaded.done():
+            self.loaded.cancel()
+        elif not self.loaded.cancelled():
+            self.loaded.exception()  # seen

@@ -1,0 +1,1 @@
+"""Real nodes killed, stopped and starved: what a caller is told, compared with what was run."""
