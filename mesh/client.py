@@ -26,6 +26,7 @@ from mesh.core.roster import NodeView
 from mesh.core.session import Session
 from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, NoNodes
 from mesh.finder import Finder
+from mesh.inner import InnerClient
 from mesh.job import Ended, Job
 from mesh.link import Link, context
 from mesh.tasks import Task, ambient
@@ -120,7 +121,7 @@ class Client:
         self._room: deque[asyncio.Future[None]] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._changed: list[asyncio.Future[None]] = []
-        self._token: Token[Client] | None = None
+        self._token: Token[Client | InnerClient] | None = None
 
     # opening and closing
 

@@ -19,6 +19,7 @@ from mesh.wire.messages import RetrySpec, TaskSpec
 
 if TYPE_CHECKING:
     from mesh.client import Client
+    from mesh.inner import InnerClient
     from mesh.job import Job
 
 P = ParamSpec("P")
@@ -27,8 +28,8 @@ R_co = TypeVar("R_co", covariant=True)
 
 Lifespan = Callable[[types.SimpleNamespace], AsyncIterator[None] | Iterator[None]]
 
-ambient: contextvars.ContextVar["Client"] = contextvars.ContextVar("mesh.client")
-"""The client whose `async with` block this code runs in; `Task.call` and `Task.submit` use it."""
+ambient: contextvars.ContextVar["Client | InnerClient"] = contextvars.ContextVar("mesh.client")
+"""The client whose `async with` block, or the worker, this code runs in; `Task.call` and `Task.submit` use it."""
 
 
 LIMIT_KILL_S = 5.0
@@ -153,7 +154,7 @@ def _signature_text(function: Callable[..., Any]) -> str:
     return str(inspect.signature(function))[:500]
 
 
-def _ambient_client() -> "Client":
+def _ambient_client() -> "Client | InnerClient":
     try:
         return ambient.get()
     except LookupError:
@@ -293,6 +294,16 @@ class Context:
     id: str
     task: str
     attempt: int
+
+    def call(self, task: "Task[..., Any] | str", *args: Any, **kwargs: Any) -> Any:
+        """Run a job of another task in the mesh and return its result, from inside a sync task.
+
+        It has no more time than this job has left. Async tasks use `await task.call(…)`.
+        """
+        client = _ambient_client()
+        if not hasattr(client, "call_and_wait"):
+            raise ConfigError("mesh.context().call is there inside a task that a node runs")
+        return client.call_and_wait(task, args, kwargs)
 
 
 current: contextvars.ContextVar[Callable[[], Context]] = contextvars.ContextVar("mesh.context")

@@ -3,14 +3,15 @@
 Shell: a client of the mesh inside the node. A job that no other node takes at once comes back and waits here.
 """
 
-import json
 from collections.abc import Callable
 
 from mesh.client import Client
 from mesh.core.record import JobRecord
-from mesh.errors import MeshBusy, MeshError
-from mesh.wire.messages import Failed, Result, TaskSpec
+from mesh.errors import Failure, MeshBusy, MeshError
+from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec
+from mesh.wire.payload import pack_failure
 from meshnode.config import Settings
+from meshnode.core import text
 from meshnode.core.events import Event, ForwardEnded, Tick
 from meshnode.core.held import Held
 
@@ -79,16 +80,12 @@ class ForwardedJob(JobRecord, eq=False, gc=False, kw_only=True):
         if isinstance(outcome, MeshBusy):
             self._ended(self._held, None)
         elif isinstance(outcome, MeshError):
-            self._ended(self._held, Failed(self.id, self.attempt, _in_json(outcome)))
+            self._ended(self._held, Failed(self.id, self.attempt, self._failure(outcome)))
         else:
             self._ended(self._held, outcome)
 
-
-def _in_json(error: MeshError) -> bytes:
-    fields = {
-        "type": type(error).__name__,
-        "message": str(error),
-        "retryable": error.retryable,
-        "started": error.started is not False,
-    }
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+    def _failure(self, error: MeshError) -> bytes:
+        started = error.started is not False
+        if self.form == FORM_JSON:
+            return text.error(type(error), str(error), started=started)
+        return pack_failure(Failure(type(error).__name__, str(error), mesh=True, started=started))

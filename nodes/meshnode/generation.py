@@ -29,12 +29,12 @@ class Link:
 
     `slot`: which of the node's workers it is; `place`: where its words are. `replaces`: the worker that ends once this
     one is ready. `came` is resolved with None when it is ready, or with how it ended before. `ending`: it was told to
-    end. `replaced`: its successor is on the way.
+    end. `replaced`: its successor is on the way. `calls`: where calls come from that its jobs make of others.
     """
 
     __slots__ = (
-        "blocked", "born", "came", "ending", "generation", "key", "ours", "outbox", "pid", "pidfd", "place", "ready",
-        "replaced", "replaces", "slot", "theirs",
+        "blocked", "born", "called", "calls", "came", "ending", "generation", "key", "ours", "outbox", "pid", "pidfd",
+        "place", "ready", "replaced", "replaces", "slot", "theirs",
     )  # fmt: skip
 
     def __init__(self, generation: "Generation", key: int, slot: int, place: int) -> None:
@@ -46,6 +46,9 @@ class Link:
         self.born = loop.time()
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.ours, self.theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+        self.calls, self.called = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.calls, self.called):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self.outbox: deque[Packet] = deque()
         self.blocked = False
@@ -69,9 +72,9 @@ class Link:
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:
-        """Close both ends."""
-        self.ours.close()
-        self.theirs.close()
+        """Close all ends."""
+        for end in (self.ours, self.theirs, self.calls, self.called):
+            end.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -109,9 +112,10 @@ class Generation:
         self._forking.append(link)
         order = msgspec.msgpack.encode(Order(link.slot, link.place))
         try:
-            socket.send_fds(self.control, [order], [link.theirs.fileno()])
+            socket.send_fds(self.control, [order], [link.theirs.fileno(), link.called.fileno()])
         except OSError:
             log.debug("the zygote is gone; its end is noticed on its own")
+        link.called.close()
 
     def read(self) -> tuple[Report, Link | None] | None:
         """Read one report, with the worker that was forked if it is about that; None if the zygote is gone."""

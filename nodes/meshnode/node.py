@@ -33,6 +33,7 @@ from meshnode.core.effects import (
     Kill,
     Replace,
     Reply,
+    Spare,
     TakeBack,
 )
 from meshnode.core.events import Draining, Event, GraceOver, Served, Spoken, Stalled, Tick, Undraining
@@ -337,13 +338,15 @@ class Node:
         self._front.recheck()
         self._arm(scheduler.next_wake(), now)
 
-    def _perform(self, effect: Effect, answers: list[Event]) -> None:
+    def _perform(self, effect: Effect, answers: list[Event]) -> None:  # noqa: C901  # one flat match
         match effect:
             case Dispatch():
                 self._supervisor.dispatch(effect.worker, effect.first, effect.jobs)
             case Reply():
                 if effect.owner.windowed:
                     self._reply(effect)
+                elif effect.owner.key < 0:
+                    self._supervisor.answer(-effect.owner.key, effect.items)
                 elif self._bridge is not None:
                     self._bridge.reply(effect.owner, effect.items)
             case TakeBack():
@@ -354,6 +357,8 @@ class Node:
                 self._supervisor.kill_one(effect.worker)
             case Replace():
                 self._supervisor.replace(effect.worker)
+            case Spare():
+                self._supervisor.spare()
             case Dismiss():
                 self._supervisor.end_one(effect.worker)
             case Forward():

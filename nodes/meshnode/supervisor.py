@@ -14,19 +14,28 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from mesh.errors import ConfigError
-from mesh.wire.messages import Submit, TaskSpec
+from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result, Submit, TaskSpec
 from meshnode.config import Settings
-from meshnode.core.events import Ended, Event, Retired, TakenBack, WorkerLost, WorkerReady
+from meshnode.core.events import Called, Ended, Event, Retired, SpareLost, TakenBack, WorkerLost, WorkerReady
 from meshnode.core.orders import Orders
 from meshnode.core.respawn import Respawn
 from meshnode.generation import Generation, Link
-from meshnode.worker.link import Receiver, attach, decode_orders, decode_ran, pack_orders, send
+from meshnode.worker.link import (
+    Receiver,
+    attach,
+    decode_call,
+    decode_orders,
+    decode_ran,
+    pack_answer,
+    pack_orders,
+    send,
+)
 from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFailed
 
 log = logging.getLogger(__name__)
@@ -134,8 +143,9 @@ class Supervisor:
         self._links[link.key] = link
         if replaces is None:
             self._at[slot] = link
-        self._by_descriptor[link.ours.fileno()] = link
-        self._epoll.register(link.ours.fileno(), select.EPOLLIN)
+        for descriptor in (link.ours.fileno(), link.calls.fileno()):
+            self._by_descriptor[descriptor] = link
+            self._epoll.register(descriptor, select.EPOLLIN)
         generation.fork(link)
         return link
 
@@ -153,6 +163,8 @@ class Supervisor:
                 self._epoll.unregister(descriptor)
                 del self._by_descriptor[descriptor]
                 self._later(_CAUSE_S, self._bury_late, link)
+            elif descriptor == link.calls.fileno():
+                self._take_call(link, events)
             else:
                 if what & select.EPOLLOUT:
                     self._send_waiting(link)
@@ -182,6 +194,55 @@ class Supervisor:
                     return  # it has hardly sent more; to be refused costs more than to be told again if it has
             else:
                 self._worker_ready(link, events)
+
+    def _take_call(self, link: Link, events: list[Event]) -> None:
+        """Read one call that a job makes of another."""
+        try:
+            datagram, descriptor = self._receiver.receive(link.calls, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if not isinstance(error, ConnectionError):
+                self._give_up(link, error)
+            self._forget_calls(link)
+            return
+        if not datagram:
+            self._forget_calls(link)
+            return
+        call = decode_call(datagram)
+        attach([call.job], descriptor)
+        events.append(Called(link.key, call.seq, call.job))
+
+    def _forget_calls(self, link: Link) -> None:
+        """A worker makes no calls any more."""
+        descriptor = link.calls.fileno()
+        if descriptor >= 0 and self._by_descriptor.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def answer(self, key: int, items: Sequence[NodeItem]) -> None:
+        """Tell a worker what came of calls that its jobs have made; what finds no room in its socket is lost."""
+        link = self._links.get(key)
+        if link is None:
+            return
+        for item in items:
+            if isinstance(item, (Result, Failed, Reject, Lost)):
+                try:
+                    send(link.calls, pack_answer(item), socket.MSG_DONTWAIT)
+                except (BlockingIOError, ConnectionError):
+                    return
+                except OSError as error:
+                    self._give_up(link, error)
+                    return
+
+    def spare(self) -> None:
+        """Start one worker more than the node has, since others wait for what it is to do."""
+        taken = {link.slot for link in self._links.values()}
+        slot = next(slot for slot in range(self.slots, 2 * self.slots) if slot not in taken)
+        if self._generation is not None and self._generation.is_loaded:
+            self._fork(slot, self._generation)
+        else:
+            lost: list[Event] = [SpareLost()]
+            self._loop.call_soon(self._turn, lost)
 
     def _worker_ready(self, link: Link, events: list[Event]) -> None:
         link.ready = True
@@ -334,15 +395,17 @@ class Supervisor:
         link.settle(text)
         if link.ready:
             events.append(WorkerLost(link.key, started, text))
+        elif link.slot >= self.slots:
+            events.append(SpareLost())
         if self._stopping:
             if not self._links:
                 self._none_left.set()
-        elif not link.ending:
+        elif not link.ending and link.slot < self.slots:
             self._succeed(link, text)
 
     def _succeed(self, link: Link, text: str) -> None:
         """Start another worker in the place of one that died, unless its successor is on the way."""
-        if link.slot >= self.slots or self._generation is None:
+        if self._generation is None:
             return
         if link.replaces is not None and link.generation is not self._generation:
             return  # the first of new code, which is given up with it
@@ -380,6 +443,7 @@ class Supervisor:
             del self._at[link.slot]
         self._places.append(link.place)
         self._by_pid.pop(link.pid, None)
+        self._forget_calls(link)
         self._epoll.unregister(link.ours.fileno())
         del self._by_descriptor[link.ours.fileno()]
         if link.pidfd >= 0 and self._by_descriptor.pop(link.pidfd, None) is not None:
@@ -416,6 +480,8 @@ class Supervisor:
             link.settle("its zygote died")
             if link.ready:
                 events.append(WorkerLost(link.key, started, "its zygote died"))
+            elif link.slot >= self.slots:
+                events.append(SpareLost())
         if generation is self._generation and self._staffed:
             log.error("the zygote ended (%s), its workers with it; another starts", how)
             for timer in self._timers:
@@ -576,12 +642,12 @@ class Supervisor:
 
 
 def zygote_config(settings: Settings) -> Config:
-    """Return what a node's zygotes are told: there is room for a successor of each worker beside it."""
+    """Return what a node's zygotes are told: there is room for a spare worker and a successor beside each."""
     return Config(
         node=settings.shown_name,
         targets=list(settings.targets),
         folder=settings.folder,
-        places=2 * settings.workers,
+        places=4 * settings.workers,
         concurrency=settings.concurrency,
         limit=settings.limit,
     )

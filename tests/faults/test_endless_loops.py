@@ -63,7 +63,7 @@ async def test_an_endless_loop_is_killed_at_its_hard_limit_and_reported(
         async with asyncio.timeout(30.0), fleet.client() as client:
             await client.wait_ready(task)
             job = ledger.submit(client, task, True)
-            with pytest.raises((mesh.JobTimeout, mesh.JobLost)) as caught:
+            with pytest.raises(mesh.JobTimeout) as caught:
                 await job
             told = time.monotonic()
             (run,) = ledger.executions()
@@ -77,7 +77,6 @@ async def test_an_endless_loop_is_killed_at_its_hard_limit_and_reported(
     assert audit.results == 4
     assert audit.twice == []
     assert caught.value.started is True
-    assert "limit" in str(caught.value)
     assert HARD[0] <= line.notice <= HARD[1]
     assert HARD[0] <= ended - run.moment <= HARD[1]
 

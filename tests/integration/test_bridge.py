@@ -42,6 +42,7 @@ from meshnode.core.effects import (
     Kill,
     Replace,
     Reply,
+    Spare,
     TakeBack,
 )
 from meshnode.core.events import Draining, Ended, Event, TakenBack, Tick, WorkerLost, WorkerReady
@@ -159,7 +160,7 @@ class Node:
                 back = [seq for seq, _ in worker.orders]
                 worker.orders.clear()
                 self.post(TakenBack(effect.worker, back))
-            case Forward() | Empty() | Interrupt() | Kill() | Replace() | Dismiss():
+            case Forward() | Empty() | Interrupt() | Kill() | Replace() | Spare() | Dismiss():
                 pass
             case _ as never:
                 assert_never(never)

@@ -376,11 +376,14 @@ async def test_a_job_that_waits_is_cancelled_before_it_starts(client: mesh.Clien
     assert not (tmp_path / "notes").exists()
 
 
-async def test_a_job_that_runs_ends_as_it_would_have_ended(client: mesh.Client) -> None:
-    job = client.submit("nap", 0.2)
+async def test_a_job_that_runs_is_stopped_inside_its_task(client: mesh.Client) -> None:
+    job = client.submit("nap", 20.0)
     await until_started(client, job)
     job.cancel()
-    assert await job > 0
+    with pytest.raises(JobCancelled) as caught:
+        await job
+    assert caught.value.started
+    assert await client.call("nap", 0.01) > 0
 
 
 async def test_a_cancelled_await_cancels_the_job_only_when_it_was_the_last(client: mesh.Client, tmp_path: Path) -> None:

@@ -69,8 +69,9 @@ from meshnode.worker.catalogue import load
 from meshnode.worker.loop import WorkerLoop
 
 link = socket.socket(fileno=int(sys.argv[1]))
+calls, _ = socket.socketpair()
 words = memoryview(mmap.mmap(int(sys.argv[2]), 16)).cast("Q")
-WorkerLoop(link, load([sys.argv[3]], "."), words, title="a worker under test").serve()
+WorkerLoop(link, load([sys.argv[3]], "."), words, calls=calls, title="a worker under test").serve()
 """
 
 PATIENCE_S = 10.0

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ import mesh
 from mesh.errors import JobLost
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
-from tests.support.nodes import NodeProcess, run_meshnode, write_tasks, write_with_and_without_coroutines
+from tests.support.nodes import NodeProcess, write_tasks, write_with_and_without_coroutines
 from tests.support.waiting import until
 
 TASKS = '''
@@ -465,22 +466,34 @@ async def test_a_worker_that_was_to_be_replaced_is_not_started_twice_when_the_zy
             assert len(workers_of(node)) == 1
 
 
-def test_an_application_that_no_longer_imports_ends_the_node_once_the_zygote_is_lost(tmp_path: Path) -> None:
+async def test_an_application_that_no_longer_imports_leaves_the_node_unhealthy_until_it_does(
+    tmp_path: Path,
+) -> None:
     write_tasks(tmp_path, TASKS)
     with NodeProcess(tmp_path) as node:
-        write_tasks(tmp_path, "1 / 0\n")
-        psutil.Process(node.pid).children()[0].kill()
-        assert node.wait(10) == 1
-        node.wait_for_log("ZeroDivisionError")
+        async with connected(node) as client:
+            await client.wait_ready()
+            write_tasks(tmp_path, "1 / 0\n")
+            psutil.Process(node.pid).children()[0].kill()
+            node.wait_for_log("unhealthy: the application cannot be loaded any more")
+            node.wait_for_log("ZeroDivisionError")
+            waiting = client.submit("nap")
+            write_tasks(tmp_path, TASKS)
+            node.wait_for_log("healthy again", timeout=20)
+            assert await waiting > 0
 
 
-def test_an_application_that_serves_other_tasks_ends_the_node_once_the_zygote_is_lost(tmp_path: Path) -> None:
+async def test_an_application_that_serves_other_tasks_after_its_zygote_was_lost_says_so(
+    tmp_path: Path,
+) -> None:
     write_tasks(tmp_path, TASKS)
     with NodeProcess(tmp_path) as node:
-        write_tasks(tmp_path, "@mesh.task\ndef other() -> None: ...\n")
-        psutil.Process(node.pid).children()[0].kill()
-        assert node.wait(10) == 1
-        node.wait_for_log("serves other tasks than when this node started")
+        async with connected(node) as client:
+            await client.wait_ready()
+            write_tasks(tmp_path, "@mesh.task\ndef other() -> int:\n    return 7\n")
+            psutil.Process(node.pid).children()[0].kill()
+            await until(lambda: list(client.tasks()) == ["other"])
+            assert await client.call("other") == 7
 
 
 # lifespans
@@ -514,9 +527,16 @@ async def test_a_lifespan_surrounds_the_jobs_of_each_worker_once(tmp_path: Path,
     assert sum(steps.count("job") for steps in story.values()) == 60
 
 
-def test_a_lifespan_that_raises_shows_its_traceback_and_ends_the_node_with_1(tmp_path: Path) -> None:
-    write_tasks(tmp_path, LIFESPAN.replace("KIND def", "def").replace('tell("up")', "1 / 0"))
-    done = run_meshnode(tmp_path, "tasks", "-w", "1", "--bind", "127.0.0.1:0", "--no-mdns", "--no-bridge")
-    assert done.returncode == 1
-    assert "ZeroDivisionError" in done.stderr
-    assert "a worker cannot set up (its worker exited with status 1)" in done.stderr
+def test_a_lifespan_that_raises_shows_its_traceback_and_is_tried_again_until_it_does_not(tmp_path: Path) -> None:
+    source = LIFESPAN.replace("KIND def", "def").replace(
+        'tell("up")', "assert not os.path.exists('broken'); tell('up')"
+    )
+    (tmp_path / "broken").touch()
+    write_tasks(tmp_path, source)
+    mend = threading.Timer(1.0, (tmp_path / "broken").unlink)
+    mend.start()
+    with NodeProcess(tmp_path) as node:
+        mend.join()
+        assert "AssertionError" in node.log
+        assert "no worker can set up (its worker exited with status 1)" in node.log
+        assert node.log.index("unhealthy") < node.log.index("is ready after")

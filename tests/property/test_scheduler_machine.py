@@ -41,6 +41,7 @@ from meshnode.core.effects import (
     Kill,
     Replace,
     Reply,
+    Spare,
     TakeBack,
 )
 from meshnode.core.events import (
@@ -406,7 +407,7 @@ class Mesh(RuleBasedStateMachine):
             case Empty():
                 assert self.scheduler.draining
                 assert not any(worker.outstanding for worker in self.workers.values())
-            case Interrupt() | Kill() | Replace() | Dismiss():
+            case Interrupt() | Kill() | Replace() | Spare() | Dismiss():
                 raise AssertionError(effect)
             case _ as never:
                 assert_never(never)

@@ -92,8 +92,8 @@ class FakeNode:
 class SessionMachine(RuleBasedStateMachine):
     """Every step is one turn of the client's loop."""
 
-    @initialize(seed=st.integers(0, 2**32))
-    def begin(self, seed: int) -> None:
+    @initialize(seed=st.integers(0, 2**32), nodes=st.integers(0, 3), window=st.sampled_from([3, 1, 2]))
+    def begin(self, seed: int, nodes: int, window: int) -> None:
         self.session = Session(random.Random(seed), grace=GRACE, not_node=f"{999:032x}")
         self.now = 100.0
         self.nodes: dict[int, FakeNode] = {}
@@ -106,6 +106,10 @@ class SessionMachine(RuleBasedStateMachine):
         self.charged: dict[bytes, bool] = {}
         self.further = 0
         self.handed: dict[tuple[bytes, int], tuple[str, bytes]] = {}
+        for number in range(1, nodes + 1):
+            self.a_node_appears(number=number, tasks=sorted(SERVED), window=window, answer="welcome", anew=False)
+        for task in SERVED:
+            self.tell(Submitted([self.job(task, b"x", deadline=None)]))
 
     # the client's shell, without sockets
 
@@ -197,25 +201,25 @@ class SessionMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.nodes) < 5)
     @rule(
         number=st.integers(1, 6),
-        tasks=st.lists(st.sampled_from(sorted(SERVED)), min_size=1, max_size=3, unique=True),
-        window=st.integers(0, 4),
-        welcomes=st.integers(0, 9),
+        tasks=st.lists(st.sampled_from(sorted(SERVED)), min_size=1, unique=True),
+        window=st.sampled_from([3, 1, 2, 4, 0]),
+        answer=st.sampled_from(["welcome", "welcome", "welcome", "welcome", "none", "refuse", "ourselves"]),
         anew=st.booleans(),
     )
-    def a_node_appears(self, number: int, tasks: list[str], window: int, welcomes: int, anew: bool) -> None:
+    def a_node_appears(self, *, number: int, tasks: list[str], window: int, answer: str, anew: bool) -> None:
         self.last_key += 1
         node = self.nodes[self.last_key] = FakeNode(self.last_key, number, tasks)
         node.window = window
         if anew:
             node.about.epoch = self.last_key.to_bytes(8, "big")
         self.tell(Opening(node.key))
-        if welcomes == 0:
+        if answer == "none":
             return
-        if welcomes == 1:
+        if answer == "refuse":
             self.speak(node, Refuse("mesh", "this node belongs to another mesh"))
             assert node.key not in self.nodes
             return
-        if welcomes == 2:
+        if answer == "ourselves":
             node.about.node = f"{999:032x}"
         node.welcomed = True
         self.speak(node, Welcome(1, node.about))
@@ -225,12 +229,12 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         count=st.integers(1, 6),
-        task=st.sampled_from([*SERVED, "nosuch"]),
+        task=st.sampled_from(["safe", "soon", *SERVED, "nosuch"]),
         priority=st.sampled_from([0, 5, 9]),
         timeout=st.none() | st.floats(0.0, 12.0),
         size=st.sampled_from([1, 1, 1, MAX_BODY, MAX_BODY + 1]),
-        arguments=st.sampled_from([None, 1, 1, 2]),
-        bounce=st.integers(0, 9),
+        arguments=st.sampled_from([1, None, 1, 2]),
+        bounce=st.sampled_from([False] * 5 + [True]),
     )
     def jobs_are_submitted(
         self,
@@ -242,22 +246,25 @@ class SessionMachine(RuleBasedStateMachine):
         timeout: float | None,
         size: int,
         arguments: int | None,
-        bounce: int,
+        bounce: bool,
     ) -> None:
         records = []
         for _ in range(count):
-            record = JobRecord(len(self.jobs).to_bytes(16, "big"), task, b"x" * size)
+            record = self.job(task, b"x" * size, deadline=None if timeout is None else self.now + timeout)
             record.priority = priority
             record.timeout = timeout
-            record.deadline = None if timeout is None else self.now + timeout
             record.shape = None if arguments is None else (arguments, ())
-            record.bounce = bounce == 0
+            record.bounce = bounce
             if size > MAX_BODY or arguments == 2:
                 self.bad.add(record.id)
-            self.jobs[record.id] = record
             records.append(record)
         cancelled = data.draw(st.sets(st.sampled_from(records), max_size=2))
         self.tell(Submitted(records), *(CancelAsked(record) for record in cancelled))
+
+    def job(self, task: str, body: bytes, *, deadline: float | None) -> JobRecord:
+        record = JobRecord(len(self.jobs).to_bytes(16, "big"), task, body, deadline=deadline)
+        self.jobs[record.id] = record
+        return record
 
     @rule(data=st.data(), how=st.sampled_from([UNSTARTED, RUNNING, FORCED]))
     def a_job_is_cancelled(self, data: st.DataObject, how: int) -> None:
@@ -293,7 +300,7 @@ class SessionMachine(RuleBasedStateMachine):
             min_size=1,
             max_size=4,
         ),
-        started=st.booleans(),
+        started=st.sampled_from([True, True, False]),
         wait=st.floats(0.0, 5.0),
     )
     def a_node_answers(self, data: st.DataObject, kinds: list[str], started: bool, wait: float) -> None:

@@ -30,7 +30,7 @@ from mesh.wire.messages import (
     TaskSpec,
 )
 from meshnode.core import events as node_events
-from meshnode.core.effects import Dismiss, Dispatch, Empty, Forward, Interrupt, Kill, Replace, Reply, TakeBack
+from meshnode.core.effects import Dismiss, Dispatch, Empty, Forward, Interrupt, Kill, Replace, Reply, Spare, TakeBack
 from meshnode.core.orders import Ran
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
@@ -151,7 +151,7 @@ class SimulatedNode:
                     case TakeBack():
                         seqs = self.workers[effect.worker].take_back()
                         answers += [node_events.TakenBack(effect.worker, seqs)] if seqs else []
-                    case Forward() | Empty() | Interrupt() | Kill() | Replace() | Dismiss():
+                    case Forward() | Empty() | Interrupt() | Kill() | Replace() | Spare() | Dismiss():
                         raise AssertionError(effect)
             events = answers
         wake = None if self.dead else self.scheduler.next_wake()

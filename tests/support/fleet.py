@@ -65,6 +65,8 @@ class Fleet:
             environment=self._ledger.environment(name),
             **self._options,
         )
+        if name in self._nodes:
+            self._nodes[name].__exit__(None, None, None)  # lets go of what this process held for it
         self._nodes[name] = self._stack.enter_context(node)
         self._binds[name] = node.seed
         return node

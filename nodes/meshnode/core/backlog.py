@@ -17,6 +17,9 @@ LOOK = 32
 _LITTER = 64
 """Entries of jobs that are over which a queue may hold before it is swept, however short it is."""
 
+INNER = 10
+"""The priority of what running jobs have called: above all others, since a worker waits for it."""
+
 _DEFAULTS = Options()
 
 
@@ -70,7 +73,7 @@ class Backlog:
     def add(self, owner: Owner, jobs: list[Held], *, front: bool = False) -> None:
         """Let jobs of one task and priority, one at least, wait behind an owner's others or before them."""
         first = jobs[0]
-        lane = (first.submit.options or _DEFAULTS).priority * KINDS
+        lane = (INNER if owner.key < 0 else (first.submit.options or _DEFAULTS).priority) * KINDS
         if not owner.ordered:
             lane += first.entry.kind
         queue = owner.queues.get(lane)

@@ -40,6 +40,10 @@ class Replace(Struct, frozen=True):
     worker: int
 
 
+class Spare(Struct, frozen=True):
+    """Start one worker more than the node has: all are at work, and some wait for what it is to do."""
+
+
 class Dismiss(Struct, frozen=True):
     """A worker has done its last job: have it end."""
 
@@ -67,4 +71,4 @@ class Empty(Struct, frozen=True):
     """While draining: nothing is held any more."""
 
 
-Effect = Dispatch | TakeBack | Interrupt | Kill | Replace | Dismiss | Reply | Forward | Empty
+Effect = Dispatch | TakeBack | Interrupt | Kill | Replace | Spare | Dismiss | Reply | Forward | Empty

@@ -58,6 +58,18 @@ class WorkerReady(Struct, frozen=True):
     spare: bool = False
 
 
+class Called(Struct, frozen=True):
+    """The job of this number, which a worker runs, calls another one."""
+
+    worker: int
+    seq: int
+    job: Submit
+
+
+class SpareLost(Struct, frozen=True):
+    """A worker that was to be one more did not come."""
+
+
 class Retired(Struct, frozen=True):
     """A worker's successor is there: it gets nothing more, and ends when it has done what it has."""
 
@@ -121,6 +133,6 @@ class Tick(Struct, frozen=True):
 
 
 Event = (
-    Submitted | CancelAsked | KeepAsked | Queried | Spoken | Left | WorkerReady | Retired | Ended | TakenBack
-    | WorkerLost | ForwardEnded | Draining | Undraining | Served | Stalled | GraceOver | Tick
+    Submitted | CancelAsked | KeepAsked | Queried | Spoken | Left | WorkerReady | Called | SpareLost | Retired | Ended
+    | TakenBack | WorkerLost | ForwardEnded | Draining | Undraining | Served | Stalled | GraceOver | Tick
 )  # fmt: skip

@@ -21,6 +21,13 @@ class Orders(Struct, array_like=True, gc=False):
     jobs: list[Submit]
 
 
+class Call(Struct, array_like=True, gc=False):
+    """The job of this number calls another: worker to node, over a socket of its own."""
+
+    seq: int
+    job: Submit
+
+
 class Ran(Struct, array_like=True, gc=False):
     """What came of orders with consecutive numbers: how long they ran together and the longest alone, in ns."""
 

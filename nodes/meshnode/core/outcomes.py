@@ -50,7 +50,7 @@ class Outcomes:
         """Keep the outcome of a job whose owner is gone, however large it is."""
         if isinstance(item, Result):
             item = Result(item.id, item.attempt, bytes(item.body))  # which may lie in a memory file of its own
-        self._keep([[item]], 0 if isinstance(item, Lost) else len(item.body), now)
+        self._keep([[item]], 1, 0 if isinstance(item, Lost) else len(item.body), now)
 
     def _keep(self, outcomes: Sequence[Sequence[NodeItem]], count: int, size: int, now: float) -> None:
         self._batches.append((now, count, size, outcomes))

@@ -24,12 +24,14 @@ class Worker:
     """
 
     __slots__ = (
-        "coroutines", "doomed", "key", "last", "lease", "load", "outstanding", "packed", "retired", "stuck", "watched",
+        "coroutines", "doomed", "key", "last", "lease", "load", "outstanding", "packed", "retired", "spare",
+        "stuck", "watched",
     )  # fmt: skip
 
-    def __init__(self, key: int, lease: int | None = None) -> None:
+    def __init__(self, key: int, lease: int | None = None, *, spare: bool = False) -> None:
         self.key = key
         self.lease = lease
+        self.spare = spare
         self.retired = False
         self.doomed: tuple[int, str, str] | None = None
         self.outstanding: dict[int, Held] = {}
@@ -59,10 +61,16 @@ class Pool:
         self._alone: dict[int, Worker] = {}
         self._ahead: dict[int, Worker] = {}
         self._shared: list[Worker] = []
+        self._spare: list[Worker] = []
+
+    @property
+    def at_rest(self) -> bool:
+        """Does no worker do anything?"""
+        return len(self._idle) + len(self._spare) == len(self.workers)
 
     @property
     def free(self) -> int:
-        """Workers that do nothing."""
+        """Workers that do nothing, but for spare ones: these are there for what jobs that wait have called."""
         return len(self._idle)
 
     @property
@@ -73,10 +81,14 @@ class Pool:
             places += sum(self.concurrency - len(w.outstanding) for w in self._shared if w.coroutines)
         return places
 
-    def add(self, key: int, lease: int | None = None) -> None:
+    def add(self, key: int, lease: int | None = None, *, spare: bool = False) -> None:
         """A worker is ready."""
-        worker = self.workers[key] = Worker(key, lease)
-        self._idle.append(worker)
+        worker = self.workers[key] = Worker(key, lease, spare=spare)
+        (self._spare if spare else self._idle).append(worker)
+
+    def pick_spare(self) -> Worker | None:
+        """Choose a spare worker that does nothing."""
+        return self._spare[-1] if self._spare else None
 
     def retire(self, worker: Worker) -> None:
         """Give a worker nothing more; what it has it may end."""
@@ -84,7 +96,7 @@ class Pool:
         self._forget(worker)
 
     def _forget(self, worker: Worker) -> None:
-        for group in (self._idle, self._shared):
+        for group in (self._idle, self._shared, self._spare):
             if worker in group:
                 group.remove(worker)
         self._alone.pop(worker.key, None)
@@ -109,7 +121,7 @@ class Pool:
         if not entry.runtime.short:
             worker = self._idle[-1] if self._idle else self._next_free(entry)
             return None if worker is None else (worker, 1)
-        packed = [worker for worker in self._shared if worker.packed and not worker.stuck]
+        packed = [worker for worker in self._shared if worker.packed and not worker.stuck and not worker.spare]
         if len(packed) < self.cores and self._idle:
             share = -(-wanted // (self.cores - len(packed)))
             return self._idle[-1], min(self.room(self._idle[-1], entry), share)
@@ -140,7 +152,7 @@ class Pool:
         return min(int((BUDGET_S - worker.load) / cost), MOST - len(worker.outstanding))
 
     def _pick_coroutines(self, wanted: int) -> tuple[Worker, int] | None:
-        sharing = [w for w in self._shared if w.coroutines and len(w.outstanding) < self.concurrency]
+        sharing = [w for w in self._shared if w.coroutines and len(w.outstanding) < self.concurrency and not w.spare]
         if self._idle and len(sharing) < self.cores:
             return self._idle[-1], min(self.concurrency, -(-wanted // self.cores))
         if sharing:
@@ -156,7 +168,7 @@ class Pool:
         entry = jobs[0].entry
         outstanding = worker.outstanding
         if not outstanding:
-            self._idle.pop()
+            (self._spare if worker.spare else self._idle).remove(worker)
             self._shared.append(worker)
             worker.coroutines = entry.kind == COROUTINE
             worker.packed = entry.runtime.short and not worker.coroutines
@@ -190,8 +202,8 @@ class Pool:
             worker.load = 0.0
             worker.coroutines = False
             self._shared.remove(worker)
-            self._idle.append(worker)
-        if not worker.packed and not worker.retired:
+            (self._spare if worker.spare else self._idle).append(worker)
+        if not worker.packed and not worker.retired and not worker.spare:
             self._sort(worker)
         return ended
 

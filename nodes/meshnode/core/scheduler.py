@@ -36,8 +36,21 @@ from mesh.wire.messages import (
     TaskSpec,
 )
 from meshnode.core.backlog import LOOK, Backlog, Elsewhere, Nowhere, waiting
-from meshnode.core.effects import Dismiss, Dispatch, Effect, Empty, Forward, Interrupt, Kill, Replace, TakeBack
+from meshnode.core.callers import Callers
+from meshnode.core.effects import (
+    Dismiss,
+    Dispatch,
+    Effect,
+    Empty,
+    Forward,
+    Interrupt,
+    Kill,
+    Replace,
+    Spare,
+    TakeBack,
+)
 from meshnode.core.events import (
+    Called,
     CancelAsked,
     Draining,
     Ended,
@@ -49,6 +62,7 @@ from meshnode.core.events import (
     Queried,
     Retired,
     Served,
+    SpareLost,
     Spoken,
     Stalled,
     Submitted,
@@ -112,6 +126,7 @@ class Scheduler:
         self._limits: Timeline[tuple[Held, int]] = Timeline()
         self._later: Timeline[Held] = Timeline()
         self._outcomes = Outcomes()
+        self._callers = Callers(slots)
         self._fresh: list[Held] = []
         self._dispatched: dict[int, tuple[TaskEntry, list[Submit]]] = {}
         self._effects: list[Effect] = []
@@ -136,8 +151,10 @@ class Scheduler:
                 self._assign(now)
         if not self.backlog.count:
             self._nothing_waits()
+        if self._callers:
+            self._look_after_callers()
         self._effects += self.word.replies(now)
-        if self.word.draining and not self.held and self.pool.free == len(self.pool.workers):
+        if self.word.draining and not self.held and self.pool.at_rest:
             self._effects.append(Empty())
         self._dispatched.clear()
         effects, self._effects = self._effects, []
@@ -161,7 +178,7 @@ class Scheduler:
 
     # what happened
 
-    def _take(self, event: Event, now: float) -> None:  # noqa: C901  # one flat match
+    def _take(self, event: Event, now: float) -> None:  # noqa: C901, PLR0915  # one flat match
         match event:
             case Submitted():
                 owner, jobs = event.owner, event.jobs
@@ -173,8 +190,14 @@ class Scheduler:
                 self._ended(event.worker, event.ran, now)
                 self._outcomes.keep([one.ends for one in event.ran], event.size, now)
             case WorkerReady():
-                self.pool.add(event.worker, event.lease)
+                self.pool.add(event.worker, event.lease, spare=event.spare)
                 self.word.loosen()
+                if event.spare:
+                    self._callers.came(event.worker)
+            case SpareLost():
+                self._callers.came(None)
+            case Called():
+                self._called(event.worker, event.seq, event.job, now)
             case Retired():
                 self._retire(event.worker)
             case CancelAsked():
@@ -233,7 +256,7 @@ class Scheduler:
                     run = []
                 task, options = submit.task, submit.options
                 entry = self.tasks.get(task) or self._entry_elsewhere(owner, task)
-                refusal = self._refusal(entry, task, now, stale=stale)
+                refusal = self._refusal(owner, entry, task, now, stale=stale)
                 if entry is not None:
                     room = self._room(owner, entry)
                     cost = entry.expected
@@ -297,11 +320,13 @@ class Scheduler:
         spec = None if owner.windowed else self._elsewhere.spec(task)
         return None if spec is None else TaskEntry(spec, ELSEWHERE)
 
-    def _refusal(self, entry: TaskEntry | None, task: str, now: float, *, stale: bool) -> tuple[str, str] | None:
+    def _refusal(
+        self, owner: Owner, entry: TaskEntry | None, task: str, now: float, *, stale: bool
+    ) -> tuple[str, str] | None:
         """Say why no job of a task is taken, as reason and text; None if they are."""
         if entry is None:
             return UNKNOWN_TASK, f"no task {task!r} here"
-        if self.word.draining:
+        if self.word.draining and owner.key >= 0:  # what a running job calls is part of what is to be finished
             return DRAINING, "this node is leaving"
         if stale:
             return STALE, "sent on word from this node that is more than 5 s old"
@@ -415,6 +440,9 @@ class Scheduler:
 
     def _worker_lost(self, event: WorkerLost, now: float) -> None:
         worker = self.pool.workers.get(event.worker)
+        caller = self._callers.lost(event.worker)
+        if caller is not None:
+            self._left(caller, now)
         if worker is None:
             return
         unread: list[Held] = []
@@ -598,6 +626,36 @@ class Scheduler:
         self.word.active[owner.key] = owner
         return again
 
+    # calls that jobs make
+
+    def _called(self, key: int, seq: int, job: Submit, now: float) -> None:
+        """A job calls another one, which has no more time than is left to the first; nothing is to wait behind that."""
+        worker = self.pool.workers.get(key)
+        if worker is None:
+            return
+        parent = worker.outstanding.get(seq)
+        if parent is not None and parent.expires != FOREVER:
+            left = max(0, int((parent.expires - now) * 1000))
+            job.remaining = left if job.remaining is None else min(left, job.remaining)
+        if not worker.coroutines:
+            self._recall(worker)
+        self._submitted(self._callers.of(key), [job], now, stale=False)
+
+    def _look_after_callers(self) -> None:
+        """Have spare workers come while calls wait for one, and go when nobody waits for a call any more."""
+        waiting_for_worker = self._callers.queued
+        if waiting_for_worker and not self.pool.free:
+            wanted = sum(owner.queued for owner in waiting_for_worker)
+            coming = [Spare() for _ in range(wanted) if self._callers.wants_spare()]
+            self._effects += coming
+            if not coming and self._callers.exhausted() and self._callers.blocked >= len(self.pool.workers):
+                for owner in waiting_for_worker:
+                    for held in [held for held in owner.jobs.values() if held.waits]:
+                        self._reject(held, BUSY, "all workers here, and all spare ones, wait for jobs that they called")
+        elif self._callers.spares and not self._callers.blocked:
+            for key in list(self._callers.spares):
+                self._retire(key)
+
     # workers that go
 
     def _retire(self, key: int) -> None:
@@ -742,6 +800,8 @@ class Scheduler:
             room = self.pool.room(worker, entry)
         else:
             choice = self.pool.pick(entry, min(self.backlog.count, MOST), self.backlog.cost)
+            if choice is None and ring[0].key < 0 and (spare := self.pool.pick_spare()) is not None:
+                choice = spare, 1
             if choice is None:
                 return False
             worker, room = choice[0], max(1, choice[1])

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mesh.wire.messages import Submit
-from meshnode.core.orders import End, Orders, Ran
+from mesh.wire.messages import Failed, Lost, Reject, Result, Submit
+from meshnode.core.orders import Call, End, Orders, Ran
 
 BUFFER = 208 * 1024
 """Bytes that Linux lets an unprivileged socket ask for as its buffer; it doubles them."""
@@ -30,6 +30,8 @@ What stands around a smaller one fits beside it."""
 _encode = msgspec.msgpack.Encoder().encode
 decode_orders = msgspec.msgpack.Decoder(Orders).decode
 decode_ran = msgspec.msgpack.Decoder(list[Ran]).decode
+decode_call = msgspec.msgpack.Decoder(Call).decode
+decode_answer = msgspec.msgpack.Decoder(Result | Failed | Reject | Lost).decode
 
 _ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
 
@@ -60,6 +62,21 @@ def pack_ran(rans: list[Ran]) -> list[Packet]:
         if len(datagram) <= DATAGRAM:
             return [(datagram, None)]
     return [packet for ran in rans for packet in _pack_one(ran)]
+
+
+def pack_call(call: Call) -> Packet:
+    """Pack a call that a job makes, or the answer to one, below."""
+    job = call.job
+    if len(job.body) < LARGE:
+        return _encode(call), None
+    return _encode(Call(call.seq, msgspec.structs.replace(job, body=b""))), job.body
+
+
+def pack_answer(answer: Result | Failed | Reject | Lost) -> Packet:
+    """Pack what came of a call that a job has made."""
+    if isinstance(answer, (Result, Failed)) and len(answer.body) >= LARGE:
+        return _encode(msgspec.structs.replace(answer, body=b"")), answer.body
+    return _encode(answer), None
 
 
 def _pack_one(ran: Ran) -> list[Packet]:

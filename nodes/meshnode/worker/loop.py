@@ -13,17 +13,19 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
 from mesh.errors import JobCancelled
-from mesh.tasks import Task
-from mesh.wire.messages import Failed, Submit
-from meshnode.core.orders import End, Orders, Ran
+from mesh.inner import Answer, InnerClient
+from mesh.tasks import Task, ambient
+from mesh.wire.messages import Failed, Result, Submit
+from meshnode.core.orders import Call, End, Orders, Ran
 from meshnode.worker.catalogue import Application
-from meshnode.worker.link import Receiver, attach, decode_orders, pack_ran, send
+from meshnode.worker.link import Receiver, attach, decode_answer, decode_orders, pack_call, pack_ran, send
 from meshnode.worker.runner import Runner, failed, over_limit
 
 if TYPE_CHECKING:
@@ -44,8 +46,9 @@ class WorkerLoop:
     """Serves one worker until its node closes the socket or asks it to end.
 
     `words` are two of memory shared with the node: the number of the last order taken up, and that of one to stop.
-    `concurrency`: coroutines that run at once; with 1 they run one after another, as sync jobs do, and nothing is read
-    meanwhile. `limit`: seconds that a task may run which does not say so itself.
+    `calls` is the socket for calls that tasks make of others. `concurrency`: coroutines that run at once; with 1 they
+    run one after another, as sync jobs do, and nothing is read meanwhile. `limit`: seconds that a task may run which
+    does not say so itself.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class WorkerLoop:
         application: Application,
         words: "memoryview[int]",
         *,
+        calls: socket.socket,
         title: str,
         concurrency: int = 1,
         limit: float | None = None,
@@ -61,6 +65,9 @@ class WorkerLoop:
         self._link = link
         self._application = application
         self._runner = Runner(application.tasks, limit=limit)
+        self._seq: ContextVar[int] = ContextVar("meshnode.seq", default=0)
+        self._calls = calls
+        self._answers = Receiver()
         self._started = words[:1]
         self._stop = words[1:]
         self._title = title
@@ -86,6 +93,7 @@ class WorkerLoop:
 
     def serve(self) -> None:
         """Set up, work until there is no more to come, tear down."""
+        ambient.set(InnerClient(self._calls, send=self._call, receive=self._receive_answer, running=self._seq.get))
         signal.signal(signal.SIGURG, self._nudged)
         signal.signal(signal.SIGALRM, self._limit_over)
         if self._application.needs_loop:
@@ -197,6 +205,20 @@ class WorkerLoop:
         attach(orders.jobs, descriptor)
         return orders if orders.jobs or orders.first else None
 
+    # calls that tasks make
+
+    def _call(self, seq: int, job: Submit) -> None:
+        send(self._calls, pack_call(Call(seq or self._started[0], job)))
+
+    def _receive_answer(self, flags: int) -> Answer:
+        datagram, descriptor = self._answers.receive(self._calls, flags)
+        if not datagram:
+            raise ConnectionError("the node is gone")
+        answer: Answer = decode_answer(datagram)
+        if isinstance(answer, (Result, Failed)):
+            attach([answer], descriptor)
+        return answer
+
     # running them
 
     def _run(self, orders: Orders) -> None:
@@ -265,6 +287,7 @@ class WorkerLoop:
         self._coroutines[seq] = loop.create_task(self._run_async(seq, job, loop))
 
     async def _run_async(self, seq: int, job: Submit, loop: "asyncio.AbstractEventLoop") -> None:
+        self._seq.set(seq)
         began = time.perf_counter_ns()
         end = self._end_of(seq, job, await self._runner.run_async(self._runner.tasks[job.task], job))
         spent = time.perf_counter_ns() - began

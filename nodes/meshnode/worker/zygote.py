@@ -45,7 +45,7 @@ class Config(msgspec.Struct):
 
 
 class Order(msgspec.Struct, array_like=True):
-    """Node → zygote: fork the worker of a slot; its words are those of a place. Its socket comes with the datagram."""
+    """Node → zygote: fork the worker of a slot; its words are those of a place. Its sockets come with the datagram."""
 
     slot: int
     place: int
@@ -120,15 +120,16 @@ class Zygote:
 
     def _obey(self, application: Application) -> bool:
         """Fork the worker that the node asks for; False when the node is gone."""
-        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 1)
+        message, descriptors, _, _ = socket.recv_fds(self._control, 4096, 2)
         if not message:
             return False
         order = _decode_order(message)
-        link = socket.socket(fileno=descriptors[0])
+        link, calls = (socket.socket(fileno=descriptor) for descriptor in descriptors)
         pid = os.fork()
         if pid == 0:
-            self._become_worker(order, link, application)
+            self._become_worker(order, link, calls, application)
         link.close()
+        calls.close()
         pidfd = os.pidfd_open(pid)
         socket.send_fds(self._control, [_encode(Forked(order.slot, pid))], [pidfd])
         os.close(pidfd)
@@ -148,7 +149,9 @@ class Zygote:
             pid, status = os.waitpid(ended.si_pid, 0)
             self._control.send(_encode(Exited(pid, status)))
 
-    def _become_worker(self, order: Order, link: socket.socket, application: Application) -> NoReturn:
+    def _become_worker(
+        self, order: Order, link: socket.socket, calls: socket.socket, application: Application
+    ) -> NoReturn:
         status = 1
         try:
             die_with_parent(self._pid)
@@ -163,6 +166,7 @@ class Zygote:
                 link,
                 application,
                 words,
+                calls=calls,
                 title=f"meshnode {self._config.node} worker {order.slot}",
                 concurrency=self._config.concurrency,
                 limit=self._config.limit,
