@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import count
 
 import msgspec
 
@@ -237,8 +238,8 @@ class Supervisor:
     def spare(self) -> None:
         """Start one worker more than the node has, since others wait for what it is to do."""
         taken = {link.slot for link in self._links.values()}
-        slot = next(slot for slot in range(self.slots, 2 * self.slots) if slot not in taken)
-        if self._generation is not None and self._generation.is_loaded:
+        slot = next(slot for slot in count(self.slots) if slot not in taken)
+        if self._generation is not None and self._generation.is_loaded and self._places:
             self._fork(slot, self._generation)
         else:
             lost: list[Event] = [SpareLost()]

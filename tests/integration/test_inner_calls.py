@@ -113,11 +113,9 @@ async def test_what_an_inner_call_ends_with_is_raised_inside_the_task(tmp_path: 
 
 
 async def test_an_inner_call_has_no_more_time_than_its_caller(tmp_path: Path) -> None:
-    with NodeProcess(app(tmp_path), workers=2) as node:
+    with NodeProcess(app(tmp_path), "--grace", "0.1", workers=2) as node:
         async with connected(node) as client, asyncio.timeout(20):
-            job = client.submit(
-                "waits",
-            )
+            job = client.submit("waits")
             with pytest.raises(JobTimeout):
                 await job
             assert await client.call("square", 3) == 9

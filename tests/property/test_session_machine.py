@@ -444,9 +444,24 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def a_link_is_lost(self, data: st.DataObject) -> None:
-        if not self.nodes:
-            return
-        node = self.nodes.pop(data.draw(st.sampled_from(sorted(self.nodes))))
+        if self.nodes:
+            self.lose(data, self.nodes[data.draw(st.sampled_from(sorted(self.nodes)))])
+
+    @rule(data=st.data(), anew=st.sampled_from([False, False, True]))
+    def a_link_is_lost_and_made_again(self, data: st.DataObject, anew: bool) -> None:
+        node = self.some_node(data, holding=True)
+        if node is not None:
+            self.lose(data, node)
+            self.a_node_appears(
+                number=int(node.about.node, 16),
+                tasks=[task.name for task in node.about.tasks],
+                window=node.window,
+                answer="welcome",
+                anew=anew,
+            )
+
+    def lose(self, data: st.DataObject, node: FakeNode) -> None:
+        del self.nodes[node.key]
         sent = [self.jobs[job_id] for job_id in node.held if not self.jobs[job_id].over]
         self.may_have_run(node.held)
         waiting = [record for record in self.jobs.values() if record.state == PENDING and not record.over]
@@ -574,4 +589,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSession = SessionMachine.TestCase
-TestSession.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSession.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)

@@ -1,19 +1,23 @@
 """Workers whose jobs wait for other jobs, and the spare workers that keep them from waiting for ever. Pure."""
 
-from meshnode.core.held import Owner
+from meshnode.core.held import FOREVER, Owner
+
+SPARE_S = 1.0
+"""Seconds for which a spare worker stays when nobody waits any more: to fork one costs some milliseconds."""
 
 
 class Callers:
     """Who of the workers waits for what its own jobs have called.
 
     A node all of whose workers wait for jobs that wait for a worker would stand still. So it may have as many workers
-    more as there are that wait, up to `most`: no more run at a time than it has slots.
+    more as there are that wait, up to `most`: no more run at a time than it has slots. `at`: when the spare ones go.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._owners: dict[int, Owner] = {}
         self.spares: set[int] = set()
+        self.at = FOREVER
         self._coming = 0
 
     def of(self, worker: int) -> Owner:
@@ -27,6 +31,20 @@ class Callers:
         """A worker is gone, and nobody waits for what its jobs have called."""
         self.spares.discard(worker)
         return self._owners.pop(worker, None)
+
+    def superfluous(self, now: float) -> list[int]:
+        """Return the spare workers that go, since nobody has waited for `SPARE_S`."""
+        if self.blocked or not self.spares:
+            self.at = FOREVER
+            return []
+        if self.at == FOREVER:
+            self.at = now + SPARE_S
+        if now < self.at:
+            return []
+        self.at = FOREVER
+        going = list(self.spares)
+        self.spares.clear()
+        return going
 
     @property
     def blocked(self) -> int:

@@ -203,7 +203,7 @@ class Pool:
             worker.coroutines = False
             self._shared.remove(worker)
             (self._spare if worker.spare else self._idle).append(worker)
-        if not worker.packed and not worker.retired and not worker.spare:
+        if not worker.packed:
             self._sort(worker)
         return ended
 
@@ -212,6 +212,8 @@ class Pool:
         key = worker.key
         jobs = 0 if worker.coroutines else len(worker.outstanding)
         self._alone.pop(key, None)
+        if worker.retired or worker.spare:
+            return
         if jobs > 1:
             self._ahead[key] = worker
             return

@@ -152,7 +152,7 @@ class Scheduler:
         if not self.backlog.count:
             self._nothing_waits()
         if self._callers:
-            self._look_after_callers()
+            self._look_after_callers(now)
         self._effects += self.word.replies(now)
         if self.word.draining and not self.held and self.pool.at_rest:
             self._effects.append(Empty())
@@ -162,7 +162,9 @@ class Scheduler:
 
     def next_wake(self) -> float | None:
         """When to call `handle` with a Tick, if nothing else happens before; None for never."""
-        wake = min(self._watch.at, self.word.news_at, self.word.full_at, self._limits.at, self._later.at)
+        wake = min(
+            self._watch.at, self.word.news_at, self.word.full_at, self._limits.at, self._later.at, self._callers.at
+        )
         expires = self._deadlines.next()
         if expires is not None and expires < wake:
             wake = expires
@@ -641,8 +643,8 @@ class Scheduler:
             self._recall(worker)
         self._submitted(self._callers.of(key), [job], now, stale=False)
 
-    def _look_after_callers(self) -> None:
-        """Have spare workers come while calls wait for one, and go when nobody waits for a call any more."""
+    def _look_after_callers(self, now: float) -> None:
+        """Have spare workers come while calls wait for one, and go when nobody has waited for a call for a while."""
         waiting_for_worker = self._callers.queued
         if waiting_for_worker and not self.pool.free:
             wanted = sum(owner.queued for owner in waiting_for_worker)
@@ -652,9 +654,8 @@ class Scheduler:
                 for owner in waiting_for_worker:
                     for held in [held for held in owner.jobs.values() if held.waits]:
                         self._reject(held, BUSY, "all workers here, and all spare ones, wait for jobs that they called")
-        elif self._callers.spares and not self._callers.blocked:
-            for key in list(self._callers.spares):
-                self._retire(key)
+        for key in self._callers.superfluous(now):
+            self._retire(key)
 
     # workers that go
 

@@ -184,7 +184,7 @@ def test_frames_that_nothing_names_are_ignored() -> None:
 # Items that are odd
 
 
-KEPT_FREE_OR_NEVER_HEARD_OF = [0, 6, 9, 20, 27, 255, 2**63 - 1, -1]
+KEPT_FREE_OR_NEVER_HEARD_OF = [0, 10, 15, 20, 29, 255, 2**63 - 1, -1]
 
 
 @pytest.mark.parametrize("kind", KEPT_FREE_OR_NEVER_HEARD_OF)

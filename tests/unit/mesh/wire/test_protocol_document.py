@@ -24,6 +24,7 @@ from mesh.wire.messages import (
     NodeMessage,
     Options,
     Result,
+    RetrySpec,
     Submit,
     TaskSpec,
     Welcome,
@@ -209,7 +210,7 @@ def test_the_keys_of_the_maps_are_those_of_the_structs() -> None:
     keys = {key for row in about for key in names(row[0])}
     assert keys == set(About.__struct_fields__)
     (tasks,) = (row[2] for row in about if row[0] == "`tasks`")
-    assert set(names(tasks)) - {"inspect"} == set(TaskSpec.__struct_fields__)
+    assert set(names(tasks)) - {"inspect"} == {*TaskSpec.__struct_fields__, *RetrySpec.__struct_fields__}
 
 
 def test_the_golden_welcome_shows_every_key_that_is_not_optional() -> None:
