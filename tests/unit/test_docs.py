@@ -142,3 +142,15 @@ def test_every_link_leads_to_a_file_and_a_heading(name: str) -> None:
         assert there.exists(), link
         assert there.is_relative_to(ROOT), link
         assert not anchor or anchor in anchors(there), link
+
+
+def test_every_row_of_what_becomes_of_a_job_names_tests_that_are_there() -> None:
+    rows = re.findall(r"^\| (?!what happened|-).*\|$", (ROOT / "docs" / "delivery.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) > 40
+    there = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        there |= set(re.findall(r"def (test_\w+)\(", path.read_text()))
+    for row in rows:
+        named = re.findall(r"`(test_\w+)`", row.split("|")[-2])
+        assert named, f"no test: {row}"
+        assert set(named) <= there, set(named) - there

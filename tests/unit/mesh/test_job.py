@@ -9,7 +9,7 @@ import pytest
 
 from mesh.errors import Failure, JobLost, RemoteError
 from mesh.job import Ended, Job
-from mesh.wire.messages import Failed, Result
+from mesh.wire.messages import RUNNING, Failed, Result
 from mesh.wire.payload import pack, pack_failure
 
 JOB_ID = bytes(16)
@@ -22,7 +22,8 @@ class FakeClient:
         self.loop = asyncio.get_running_loop()
         self.cancelled: list[Job[Any]] = []
 
-    def cancel(self, job: Job[Any]) -> None:
+    def cancel(self, job: Job[Any], how: int) -> None:
+        assert how == RUNNING
         self.cancelled.append(job)
 
 

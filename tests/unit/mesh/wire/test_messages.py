@@ -125,7 +125,8 @@ def test_options_travel_only_where_they_differ_from_the_usual() -> None:
 @pytest.mark.parametrize(
     ("array", "cls"),
     [
-        ([5, JOB], Cancel),
+        ([5, JOB, 2], Cancel),
+        ([6, [JOB] * 200], Query),
         ([7, 0], Ping),
         ([7, 2**53], Ping),
         ([3, JOB, 1, "t" * 200, 1, 2**53, {"priority": 0}, b""], Submit),
@@ -143,6 +144,9 @@ def test_a_field_may_be_as_large_as_its_bound(array: list[Any], cls: type[msgspe
     [
         ([5, JOB[:15]], Cancel),
         ([5, JOB + b"x"], Cancel),
+        ([5, JOB, 3], Cancel),
+        ([6, [JOB[:15]]], Query),
+        ([23, JOB, 1, b"", -0.5], Failed),
         ([7, -1], Ping),
         ([7, 2**53 + 1], Ping),
         ([7, 1.5], Ping),
