@@ -227,6 +227,8 @@ class Session:
             case Drain():
                 view.standing.draining = True
                 view.standing.look(now)
+                self._token += 1
+                self._say(view, Ping(self._token))  # so that the node knows: no job of ours is on its way any more
             case Result() | Failed() | Reject() | Lost():
                 self._ended(view, item, now)
             case Accepted() | Started():

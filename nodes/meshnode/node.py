@@ -60,6 +60,9 @@ STALL_S = 1.0
 GIVEN_UP_S = 5.0
 """Seconds of standing still after which clients may have given this node up (they do after 6 s)."""
 
+KNOWN_S = 1.0
+"""Seconds for all clients to say that they know that this node leaves; until then what they send is given back."""
+
 LINGER_S = 2.0
 """Seconds that the last outcomes may take to leave."""
 
@@ -87,6 +90,8 @@ class Node:
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
         self._empty = asyncio.Event()
+        self._known = asyncio.Event()
+        self._drained_at = 0
         self._context = context()
         self._supervisor = Supervisor(
             zygote_config(settings),
@@ -228,11 +233,13 @@ class Node:
             self._bridge.drain()
             self._turn()  # what it has just handed over comes before the word that nothing new is taken
         self._peers.draining = True
+        self._drained_at = _stamp(self._loop.time()) + 1  # later than any word before, so that who repeats it has heard
         self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
 
     def welcome_again(self) -> None:
         """Take back `turn_away`."""
         self._empty.clear()
+        self._drained_at = 0
         if self._bridge is not None:
             self._bridge.undrain()
         self._peers.draining = False
@@ -272,7 +279,9 @@ class Node:
             return ExitCode.CLEAN
         until = self._loop.time() + self.settings.grace
         self._empty.clear()
+        self._known.clear()
         self.turn_away()
+        self._look_who_knows()
         await self._first_of(self._empty, self._now, timeout=self.settings.grace)
         if not self._empty.is_set():
             self.lifecycle.grace_over()
@@ -280,6 +289,7 @@ class Node:
             await self._supervisor.stop(0.0)  # by way of the zygote, which ends what their tasks had started too
         elif not self._now.is_set():
             await self._supervisor.stop(max(1.0, until - self._loop.time()))
+            await self._first_of(self._known, self._now, timeout=KNOWN_S)
         self._take([Spoken(peer.owner, [Bye()]) for peer in self._peers.everyone()])
         return self.lifecycle.stopped()
 
@@ -404,12 +414,19 @@ class Node:
                 self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
         if events:
             self._take(events)
+        if self._drained_at:
+            self._look_who_knows()
+
+    def _look_who_knows(self) -> None:
+        """Once every client has spoken after it heard that this node drains, none has a job on its way here."""
+        if self._peers.have_heard(self._drained_at):
+            self._known.set()
 
     def _reply(self, reply: Reply) -> None:
         peer = self._peers.of(reply.owner)
         if peer is None:
             return
-        stamp = _stamp(self._loop.time())
+        stamp = max(_stamp(self._loop.time()), self._drained_at)
         self._send(
             peer.routing_id,
             NodeMessage(reply.free, reply.free_async, reply.window, reply.seen, stamp, reply.items),

@@ -6,10 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import pytest
 
 from tests.support.clients import connected
 from tests.support.faults import Figures, within
@@ -114,33 +112,40 @@ async def line_of(process: subprocess.Popen[str]) -> str:
     return (await asyncio.to_thread(process.stdout.readline)).strip()
 
 
-@pytest.mark.parametrize(
-    ("kind", "code", "heartbeats"),
-    [("a mesh client", REAL, ()), ("a peer", FOREIGN, ("0", "0")), ("heartbeats", FOREIGN, ("100", "200"))],
-    ids=["client", "peer", "peer-with-heartbeats"],
-)
-async def test_a_client_that_submits_to_a_stalled_node_and_exits_harms_nobody(
-    kind: str, code: str, heartbeats: tuple[str, ...], tmp_path: Path, figures: Callable[[str, str], Figures]
+LEAVING = {
+    "a client of this library": (REAL,),
+    "a peer that keeps to no window": (FOREIGN, "0", "0"),
+    "one with ZeroMQ's heartbeats": (FOREIGN, "100", "200"),
+}
+
+
+async def test_clients_that_submit_to_a_stalled_node_and_exit_harm_nobody(
+    tmp_path: Path, figures: Callable[[str, str], Figures]
 ) -> None:
-    line = figures("15", f"{SUBMITTED:,} jobs for a node stalled {STALL_S:g} s, then exit: {kind}")
-    line.jobs = SUBMITTED
+    line = figures("15", f"{len(LEAVING)} clients submit {SUBMITTED:,} to a node stalled {STALL_S:g} s, and exit")
+    line.jobs = len(LEAVING) * SUBMITTED
     write_tasks(tmp_path, TASKS)
-    with NodeProcess(tmp_path, workers=2) as node, program(code, node.seed, str(SUBMITTED), *heartbeats) as leaving:
+    with NodeProcess(tmp_path, workers=2) as node, ExitStack() as stack:
+        leaving = [
+            stack.enter_context(program(code, node.seed, str(SUBMITTED), *heartbeats))
+            for code, *heartbeats in LEAVING.values()
+        ]
         async with connected(node) as client:
             await client.wait_ready("noop")
-            assert await line_of(leaving) == "up"
+            assert [await line_of(one) for one in leaving] == ["up"] * len(leaving)
             node.signal(signal.SIGSTOP)
             begun = time.monotonic()
-            assert leaving.stdin is not None
-            print(file=leaving.stdin, flush=True)
-            assert await asyncio.to_thread(leaving.wait, 10.0) == 0
+            for one in leaving:
+                assert one.stdin is not None
+                print(file=one.stdin, flush=True)
+            assert [await asyncio.to_thread(one.wait, 10.0) for one in leaving] == [0] * len(leaving)
             await asyncio.sleep(max(0.0, begun + STALL_S - time.monotonic()))
             node.signal(signal.SIGCONT)
             began_again = time.monotonic()
             assert await asyncio.wait_for(client.call("noop", 7), 5.0) == 7
             line.recover = time.monotonic() - began_again
             assert [x async for x in client.map("noop", range(2000))] == list(range(2000))
-        assert node.stop() == 0  # it lives, and holds nothing of the one that left
+        assert node.stop() == 0, node.log  # it lives, and holds nothing of those that left
 
 
 @within(60.0)
@@ -149,7 +154,7 @@ async def test_what_a_killed_client_had_queued_is_dropped_and_what_ran_finishes(
 ) -> None:
     line = figures("25", "kill -9 a client with 1,000 queued")
     line.jobs = 1000
-    seconds = 0.25
+    seconds = 0.5
     write_tasks(tmp_path, TASKS)
     ended = tmp_path / "ended"
     ended.mkdir()
@@ -158,14 +163,15 @@ async def test_what_a_killed_client_had_queued_is_dropped_and_what_ran_finishes(
             await until(lambda: len(ledger.executions()) >= 12, 20.0)
             client.kill()
             killed = time.monotonic()
-        await asyncio.sleep(DROPPED_S)
         runs = ledger.executions()
+        while time.monotonic() < min(max(run.moment for run in runs) + 6 * seconds, killed + DROPPED_S + 2.0):
+            await asyncio.sleep(seconds)
+            runs = ledger.executions()
         line.recover = max(run.moment for run in runs) - killed
         line.more |= {"ran": len(runs), "ran after the kill": sum(run.moment > killed for run in runs)}
+        assert line.recover <= DROPPED_S
+        assert len(runs) < 1000
+        assert {path.name for path in ended.iterdir()} == {run.id for run in runs}
         async with connected(node) as other:
             await other.wait_ready("noop")
-            free = max(about.free for about in other.nodes())
-        assert len(ledger.executions()) == len(runs) < 1000
-        assert {path.name for path in ended.iterdir()} == {run.id for run in runs}
-        assert line.recover <= DROPPED_S - 2 * seconds  # it had stopped, and was not about to go on
-        assert free == 4
+            assert [about.free for about in other.nodes()] == [4]

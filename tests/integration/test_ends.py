@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import mesh
-from mesh.errors import JobCancelled, JobLost, JobTimeout, PoisonTask, RetryLater
+from mesh.errors import JobCancelled, JobLost, JobTimeout, PoisonTask, RemoteError, RetryLater
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, write_tasks
@@ -122,6 +122,11 @@ def fragile(path: str, crashes: int) -> int:
 @mesh.task
 def plain_crash() -> None:
     os._exit(3)
+
+
+@mesh.task
+def leave_in_order() -> None:
+    raise SystemExit(3)
 """
 
 
@@ -323,6 +328,16 @@ async def test_a_bridge_callers_job_is_tried_again_by_its_node(tmp_path: Path) -
 
 
 # crashes
+
+
+async def test_a_task_that_calls_sys_exit_has_failed_and_its_worker_goes_on(tmp_path: Path) -> None:
+    with NodeProcess(app(tmp_path)) as node:
+        async with connected(node) as client:
+            before = await client.call("pid")
+            with pytest.raises(RemoteError) as caught:
+                await client.call("leave_in_order")
+            assert caught.value.type == "SystemExit"
+            assert await client.call("pid") == before
 
 
 async def test_an_idempotent_job_survives_two_crashes_and_is_poison_after_the_third(tmp_path: Path) -> None:

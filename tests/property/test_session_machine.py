@@ -349,6 +349,7 @@ class SessionMachine(RuleBasedStateMachine):
         was_over = record.over
         if not (submit.options and submit.options.resent):
             del self.handed[submit.id, submit.attempt]
+            self.free_again.add(submit.id)
         others = [
             view for view in self.session.roster
             if view.key != node.key and view.open and view.room > 0 and record.task in view.tasks
@@ -401,7 +402,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert isinstance(outcome, MeshBusy)
             assert outcome.started is True
         else:
-            assert outcome is None
+            assert outcome is None, outcome
 
     @rule(data=st.data(), window=st.integers(0, 5), free=st.integers(0, 4))
     def a_node_changes_its_window(self, data: st.DataObject, window: int, free: int) -> None:

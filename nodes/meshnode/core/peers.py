@@ -46,15 +46,19 @@ MOST_PEERS = 16_384
 
 
 class Peer:
-    """One client of the front: its routing id, its owner for the scheduler, when it was last heard."""
+    """One client of the front: its routing id, its owner for the scheduler, when it was last heard.
 
-    __slots__ = ("heard", "name", "owner", "routing_id")
+    `stamp`: the newest stamp of this node's clock that it had heard when it last spoke.
+    """
+
+    __slots__ = ("heard", "name", "owner", "routing_id", "stamp")
 
     def __init__(self, routing_id: bytes, name: str, owner: Owner, heard: float) -> None:
         self.routing_id = routing_id
         self.name = name
         self.owner = owner
         self.heard = heard
+        self.stamp = 0
 
 
 class Peers:
@@ -97,6 +101,7 @@ class Peers:
             peer = Peer(routing_id, greeting.name, Owner(key), now)
             self._peers[routing_id] = self._by_owner[key] = peer
         peer.heard = now
+        peer.stamp = message.stamp
         self._peers.move_to_end(routing_id)
         return self._events(peer, message, now), []
 
@@ -164,6 +169,10 @@ class Peers:
         """The peer behind a routing id cannot be reached."""
         peer = self._peers.get(routing_id)
         return [] if peer is None else self.forget(peer.owner)
+
+    def have_heard(self, stamp: int) -> bool:
+        """Has every peer spoken since it heard what this node said at `stamp`?"""
+        return all(peer.stamp >= stamp for peer in self._peers.values())
 
     def excuse(self, seconds: float, now: float) -> None:
         """Do not count the last `seconds`: this process itself stood still, and what was said then is not read yet."""

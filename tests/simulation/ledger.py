@@ -1,0 +1,186 @@
+"""Every job of a simulation: what it is to do, when it ran, what came of it. What must never be is checked as it goes."""
+
+from dataclasses import dataclass, field
+
+from mesh.core.record import JobRecord
+from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshError, NoNodes, PoisonTask
+from mesh.wire.messages import Failed, Result, TaskSpec
+
+CRASHES = 3
+"""Workers that die of one job before it is given up."""
+
+IN_A_ROW = 5
+"""Workers that die of one task at one node before it is put in quarantine there."""
+
+PROMPT_S = 0.01
+"""Seconds after its deadline by which a job has its end, while its client runs."""
+
+RESULT, FAILED, AGAIN, CRASH, HANG = "result", "failed", "again", "crash", "hang"
+KILLED, INTERRUPTED, LIMITED = "killed", "interrupted", "limited"
+"""How an execution ends: the first five by the job's own doing, the others by what is done to it."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a job does each time that it runs: for how many seconds, and how each time ends; the last one is repeated."""
+
+    task: TaskSpec
+    seconds: float
+    ends: tuple[str, ...] = (RESULT,)
+    timeout: float | None = None
+    priority: int = 5
+
+    @property
+    def poison(self) -> bool:
+        """Does its worker die each time?"""
+        return self.ends == (CRASH,)
+
+
+@dataclass(slots=True)
+class Execution:
+    """One time that a job ran: in which life of which node, and how that ended."""
+
+    where: str
+    attempt: int
+    began: float
+    ended: float | None = None
+    how: str = ""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One job. `deaths`: workers that died of it, or as it seemed; `cancelled`: it was asked to end."""
+
+    plan: Plan
+    client: int
+    record: JobRecord
+    submitted: float
+    executions: list[Execution] = field(default_factory=list)
+    deaths: int = 0
+    cancelled: bool = False
+    abandoned: bool = False
+    outcome: Result | Failed | MeshError | None = None
+    ended: float = 0.0
+
+    def story(self) -> str:
+        """Tell what happened to it."""
+        ran = "; ".join(
+            f"attempt {one.attempt} at {one.where} {one.began:.6f}–{'' if one.ended is None else f'{one.ended:.6f}'} "
+            f"{one.how or 'runs'}"
+            for one in self.executions
+        )
+        plan = self.plan
+        what = f"{plan.task.name} {self.record.id.hex()[:8]} of client {self.client} ({'/'.join(plan.ends)})"
+        end = f"{self.outcome!r} (started={getattr(self.outcome, 'started', None)}) at {self.ended:.6f}"
+        when = f"submitted at {self.submitted:.6f}, timeout {plan.timeout}, cancelled {self.cancelled}"
+        return f"{what}, {when}, state {self.record.state}: {end if self.outcome else 'no end'}; ran: {ran or 'never'}"
+
+
+class Ledger:
+    """All jobs by id, and the workers that died of each task in each life of a node."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[bytes, Entry] = {}
+        self.deaths: dict[tuple[str, str], int] = {}
+        self.open = 0
+
+    # what happens
+
+    def submitted(self, plan: Plan, client: int, record: JobRecord, now: float) -> None:
+        """A client hands in a job."""
+        self.jobs[record.id] = Entry(plan, client, record, now)
+        self.open += 1
+
+    def began(self, job_id: bytes, where: str, attempt: int, now: float) -> tuple[Entry, Execution, str]:
+        """A worker takes a job up; return how it is going to end if nothing is done to it."""
+        entry = self.jobs[job_id]
+        outcome = entry.outcome
+        assert not (isinstance(outcome, MeshError) and outcome.started is False), f"ran all the same: {entry.story()}"
+        if not entry.plan.task.idempotent:
+            assert all(one.how == AGAIN for one in entry.executions), f"runs twice (now at {where}): {entry.story()}"
+        how = entry.plan.ends[min(len(entry.executions), len(entry.plan.ends) - 1)]
+        execution = Execution(where, attempt, now)
+        entry.executions.append(execution)
+        return entry, execution, how
+
+    def died(self, job_id: bytes, where: str) -> None:
+        """A worker has died of a job, or as it seems to who looks from outside."""
+        entry = self.jobs[job_id]
+        entry.deaths += 1
+        key = where, entry.plan.task.name
+        self.deaths[key] = self.deaths.get(key, 0) + 1
+
+    def abandoned(self, client: int) -> None:
+        """A client is gone, and nobody asks for its jobs any more."""
+        for entry in self.jobs.values():
+            if entry.client == client and entry.outcome is None and not entry.abandoned:
+                entry.abandoned = True
+                self.open -= 1
+
+    def settled(self, record: JobRecord, outcome: Result | Failed | MeshError, now: float, *, due: float) -> None:
+        """A job is over; `due`: when its client could know at the latest that its time was up."""
+        entry = self.jobs[record.id]
+        assert entry.outcome is None, f"ends twice, now with {outcome!r}: {entry.story()}"
+        assert not entry.abandoned, f"ends although its client is gone: {entry.story()}"
+        entry.outcome, entry.ended = outcome, now
+        self.open -= 1
+        self._check(entry, outcome)
+        if entry.plan.timeout is not None:
+            assert now <= due + PROMPT_S, f"ends {now - due:.3f} s after its deadline: {entry.story()}"
+
+    # what must hold
+
+    def _check(self, entry: Entry, outcome: Result | Failed | MeshError) -> None:
+        ways = {one.how for one in entry.executions}
+        match outcome:
+            case Result():
+                assert RESULT in ways, f"a result of nothing: {entry.story()}"
+            case Failed():
+                assert ways & {FAILED, AGAIN, INTERRUPTED, LIMITED}, f"a failure of nothing: {entry.story()}"
+            case MeshError():
+                assert outcome.started is not False or not entry.executions, f"it did run: {entry.story()}"
+                self._check_error(entry, outcome)
+
+    def _check_error(self, entry: Entry, error: MeshError) -> None:
+        task, timeout = entry.plan.task, entry.plan.timeout
+        match error:
+            case PoisonTask():
+                in_a_row = max((n for (_, name), n in self.deaths.items() if name == task.name), default=0)
+                assert entry.deaths >= CRASHES or in_a_row >= IN_A_ROW, f"no poison: {entry.story()}"
+            case JobLost():
+                may = not task.idempotent or timeout is not None or entry.cancelled
+                assert may, f"lost though it may run again: {entry.story()}"
+            case JobTimeout():
+                assert timeout is not None or task.limit is not None, f"it had time: {entry.story()}"
+            case JobCancelled():
+                assert entry.cancelled, f"nobody asked for that: {entry.story()}"
+            case NoNodes():
+                pass  # its client looks whether there were any
+            case _:
+                raise AssertionError(f"an end that cannot be: {entry.story()}")
+
+    def check_all(self, breaks: dict[int, int]) -> None:
+        """Look at every job when all is over. `breaks`: how often a client lost sight of jobs that a node held."""
+        for entry in self.jobs.values():
+            if entry.abandoned:
+                continue
+            assert entry.outcome is not None, f"never ends: {entry.story()}"
+            started = getattr(entry.outcome, "started", True)
+            assert started is not False or not entry.executions, f"ran after its end: {entry.story()}"
+            if not entry.cancelled and entry.plan.timeout is None:
+                self._check_unhurried(entry, breaks[entry.client])
+
+    def _check_unhurried(self, entry: Entry, breaks: int) -> None:
+        """A job that had all the time it needs has the end that it is planned to have, if it may run as often as that."""
+        plan = entry.plan
+        if isinstance(entry.outcome, NoNodes):
+            return
+        if plan.poison and plan.task.idempotent:
+            assert isinstance(entry.outcome, PoisonTask), f"poison is not found: {entry.story()}"
+            assert entry.deaths <= CRASHES + breaks, f"too many workers died of poison: {entry.story()}"
+        elif plan.task.idempotent and plan.ends[-1] == RESULT:
+            assert isinstance(entry.outcome, Result | PoisonTask), f"no result: {entry.story()}"
+        elif plan.ends == (RESULT,):
+            assert isinstance(entry.outcome, Result | JobLost), f"no result: {entry.story()}"
+        elif plan.ends == (HANG,):
+            assert isinstance(entry.outcome, Failed | JobTimeout | JobLost), f"ran without limit: {entry.story()}"
