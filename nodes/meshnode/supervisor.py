@@ -161,6 +161,8 @@ class Supervisor:
                 if generation is not None:
                     self._take_report(generation, events)
             elif descriptor == link.pidfd:
+                if not _has_ended(descriptor):
+                    continue  # the number was another worker's, whose end was dealt with in this very turn
                 self._epoll.unregister(descriptor)
                 del self._by_descriptor[descriptor]
                 self._later(_CAUSE_S, self._bury_late, link)
@@ -511,9 +513,7 @@ class Supervisor:
         deadline = time.monotonic() + _DEATHS_S
         for link in generation.links:
             if link.pidfd >= 0:
-                poll = select.poll()
-                poll.register(link.pidfd, select.POLLIN)
-                poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+                _has_ended(link.pidfd, within=max(0.0, deadline - time.monotonic()))
 
     def _later(self, delay: float, function: Callable[..., None], *arguments: object) -> None:
         def run() -> None:
@@ -665,6 +665,13 @@ def own_memory(pid: int) -> int:
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _has_ended(pidfd: int, *, within: float = 0.0) -> bool:
+    """Has a process ended, or does it so many seconds from now?"""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(within * 1000))
 
 
 def _numbers(datagram: bytes | memoryview) -> range:

@@ -140,7 +140,7 @@ def nodes(lab: Lab, tmp_path: Path, ledger: Ledger) -> Iterator[list[str]]:
 @pytest.fixture
 def client(lab: Lab, nodes: list[str], tmp_path: Path) -> subprocess.Popen[str]:
     """The client on h3, which has begun to hand in jobs."""
-    command = [sys.executable, "-c", CLIENT, tmp_path, *nodes]
+    command = [sys.executable, "-c", CLIENT, str(tmp_path), *nodes]
     process = lab.popen("h3", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert said(process.stdout) == "up"
     return process

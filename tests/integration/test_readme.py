@@ -17,7 +17,7 @@ __all__ = ["leak_check"]
     ("number", "tasks"),
     [
         (0, ["send_mail(to: str, contents: str = '') -> str  [bridge]"]),
-        (2, ["greet(name: str) -> str", "crunch(n: int) -> int  [bridge]"]),
+        (2, ["greet(name: str) -> str", "crunch(n: int) -> int  [bridge]", "charge(order: str) -> None"]),
     ],
 )
 def test_a_node_serves_the_tasks_of_the_readme(tmp_path: Path, number: int, tasks: list[str]) -> None:

@@ -26,6 +26,7 @@ from mesh.wire.messages import (
     RUNNING,
     STALE,
     UNKNOWN_TASK,
+    UNSTARTED,
     WORKER,
     Failed,
     Lost,
@@ -76,6 +77,7 @@ from meshnode.core.held import COROUTINE, ELSEWHERE, FOREVER, KINDS, WHOLE, Held
 from meshnode.core.orders import Ran
 from meshnode.core.outcomes import Outcomes
 from meshnode.core.pool import MOST, Pool, Worker
+from meshnode.core.quarantine import Quarantine
 from meshnode.core.timeline import Timeline
 from meshnode.core.watch import Watch
 from meshnode.core.window import AHEAD_S
@@ -83,6 +85,8 @@ from meshnode.core.word import Word
 
 CRASHES = 3
 """Workers that may die of a bridge caller's job before it is given up; a client counts for itself."""
+
+_QUARANTINED = "worker after worker died of this task here"
 
 LATER_MOST = 10
 """How often a task without a `Retry` of its own may ask for a bridge caller's job to be tried again later."""
@@ -123,10 +127,12 @@ class Scheduler:
         self._watch = Watch(self.pool, taken_up)
         self._rng = rng or random.Random()  # noqa: S311  # spreads retries; guards nothing
         self._deadlines: Alarms[Held] = Alarms()
-        self._limits: Timeline[tuple[Held, int]] = Timeline()
-        self._later: Timeline[Held] = Timeline()
+        self._limits: Timeline[tuple[Held, int, int]] = Timeline(self._has_ended)
+        self._later: Timeline[Held] = Timeline(lambda held: held.over)
         self._outcomes = Outcomes()
         self._callers = Callers(slots)
+        self._ends: list[NodeItem] = []
+        self._to_stop: dict[bytes, tuple[Held, int]] = {}
         self._fresh: list[Held] = []
         self._dispatched: dict[int, tuple[TaskEntry, list[Submit]]] = {}
         self._effects: list[Effect] = []
@@ -143,6 +149,8 @@ class Scheduler:
                 self._queue_fresh()
             self._take(event, now)
         self._act_on_time(now)
+        if self._to_stop:
+            self._stop_late()
         if self._fresh:
             self._give_fresh(now)
         if self.backlog.count:
@@ -154,6 +162,7 @@ class Scheduler:
         if self._callers:
             self._look_after_callers(now)
         self._effects += self.word.replies(now)
+        self._keep_ends(now)
         if self.word.draining and not self.held and self.pool.at_rest:
             self._effects.append(Empty())
         self._dispatched.clear()
@@ -259,13 +268,13 @@ class Scheduler:
                 task, options = submit.task, submit.options
                 entry = self.tasks.get(task) or self._entry_elsewhere(owner, task)
                 refusal = self._refusal(owner, entry, task, now, stale=stale)
+                if options is not None and options.resent:
+                    known = known or self._found_again(owner, jobs, now)
                 if entry is not None:
                     room = self._room(owner, entry)
                     cost = entry.expected
                     if options is not None and options.crashes:
                         entry = entry.suspect
-                    if options is not None and options.resent:
-                        known = known or self._found_again(owner, jobs, now)
             job_id = submit.id
             if job_id in known:
                 continue
@@ -380,6 +389,8 @@ class Scheduler:
                 if held.alarm is not None:
                     self._deadlines.clear(held)
                 owner.replies.append(item)
+                if owner.gone:
+                    self._outcomes.keep_orphaned(item, now)
         self.word.ended_at_worker(answered)
         for owner in answered:
             if owner.queued and not owner.windowed:
@@ -408,12 +419,28 @@ class Scheduler:
             return
         held.unwanted = True  # a job that seems to run may yet come back unread
         worker = self.pool.workers[held.worker]
-        if not self.pool.running(held):
-            self._recall(worker)
-        elif how == FORCED:
+        if self.pool.running(held):
+            self._stop(worker, held, how)
+            return
+        self._recall(worker)
+        if how != UNSTARTED:  # it may run all the same: what ended before it is on its way here
+            self._to_stop[held.submit.id] = held, how
+
+    def _stop(self, worker: Worker, held: Held, how: int) -> None:
+        """Stop a job that runs, as far as its owner said."""
+        if how == FORCED:
             self._kill(worker, held.seq, CANCELLED, "cancelled while it ran: its worker was killed")
         elif how == RUNNING:
             self._effects.append(Interrupt(worker.key, held.seq, worker.coroutines))
+
+    def _stop_late(self) -> None:
+        """Stop those that were not known to run when they were cancelled, and are now."""
+        for job_id, (held, how) in list(self._to_stop.items()):
+            if held.over or not held.seq:
+                del self._to_stop[job_id]
+            elif self.pool.running(held):
+                del self._to_stop[job_id]
+                self._stop(self.pool.workers[held.worker], held, how)
 
     def _left(self, owner: Owner, now: float) -> None:
         """An owner is gone: what it had waiting is dropped, what runs ends unheard, both to be found for a while."""
@@ -425,7 +452,7 @@ class Scheduler:
             if owner.windowed and held.seq:
                 self._outcomes.orphans[held.submit.id] = held
             elif owner.windowed:
-                dropped.append(Reject(held.submit.id, held.submit.attempt, STALE, "dropped: its client was silent"))
+                dropped.append(_dropped(held))
             self._close(held)
         for held in kept:
             self.backlog.add(owner, [held])
@@ -439,6 +466,8 @@ class Scheduler:
             return
         self._requeue([held for held in self.pool.end(worker, seqs) if held is not None], now)
         worker.stuck = bool(worker.outstanding)
+        if worker.retired:
+            self._dismiss_if_done(worker)
 
     def _worker_lost(self, event: WorkerLost, now: float) -> None:
         worker = self.pool.workers.get(event.worker)
@@ -448,6 +477,7 @@ class Scheduler:
         if worker is None:
             return
         unread: list[Held] = []
+        counted: set[Quarantine] = set()
         for held in self.pool.remove(event.worker):
             if held.seq > event.started:
                 unread.append(held)
@@ -458,8 +488,11 @@ class Scheduler:
             else:
                 blamed = worker.coroutines or held.seq == event.started
                 reason, text = (CRASH if blamed and worker.doomed is None else WORKER), event.text
-            if reason == CRASH and held.entry.quarantine.crashed(now):
-                self._reject_all(held.entry.spec.name, QUARANTINED, "worker after worker died of this task here")
+            quarantine = held.entry.quarantine
+            if reason == CRASH and quarantine not in counted:  # one worker died, however many coroutines it ran
+                counted.add(quarantine)
+                if quarantine.crashed(now):
+                    self._reject_all(held.entry.spec.name, QUARANTINED, _QUARANTINED)
             self._lost_at_worker(held, reason, text, now)
             self.backlog.ring_again(held.owner)
         self._requeue(unread, now)
@@ -513,6 +546,8 @@ class Scheduler:
             held.seq = held.worker = 0
             if not held.over:
                 self._wait_again(held, now)
+            elif self._outcomes.orphans.pop(held.submit.id, None) is not None:
+                self._outcomes.keep([[_dropped(held)]], 0, now)
             self.backlog.ring_again(held.owner)
 
     def _wait_again(self, held: Held, now: float) -> None:
@@ -520,6 +555,8 @@ class Scheduler:
             self._reject(held, CANCELLED, "cancelled before it started", queued=False)
         elif held.expires <= now:
             self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
+        elif held.entry.quarantine.closed(now):
+            self._reject(held, QUARANTINED, _QUARANTINED, queued=False)
         else:
             held.cost = held.entry.expected
             self.backlog.add(held.owner, [held], front=True)
@@ -563,6 +600,7 @@ class Scheduler:
         """Tell an owner what became of jobs that it had before it was forgotten; those still held are its own again."""
         if owner.gone:
             return
+        self._keep_ends(now)
         held: list[Held] = []
         gone: dict[bytes, int | None] = {}
         for job_id in ids:
@@ -577,6 +615,7 @@ class Scheduler:
 
     def _found_again(self, owner: Owner, jobs: list[Submit], now: float) -> set[bytes]:
         """Of attempts that may have been handed in before, return those that were; their outcomes are said if known."""
+        self._keep_ends(now)
         resent = {job.id: job.attempt for job in jobs if job.options is not None and job.options.resent}
         known: set[bytes] = set()
         gone: dict[bytes, int | None] = {}
@@ -599,14 +638,14 @@ class Scheduler:
         )
         if held is None or attempt not in (None, held.submit.attempt):
             return None
+        if held.waits:
+            return self._move(held, owner)
+        held.owner.running -= 1
         if held.over:  # an orphan
             del self._outcomes.orphans[job_id]
             held.over = False
             self.held += 1
-        elif held.waits:
-            return self._move(held, owner)
         else:
-            held.owner.running -= 1
             del held.owner.jobs[job_id]
             self.word.ended(held.owner)
         held.owner = owner
@@ -618,6 +657,7 @@ class Scheduler:
     def _move(self, held: Held, owner: Owner) -> Held:
         """Let a job that waits belong to another owner, at the end of what that has."""
         again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected)
+        again.kept = held.kept
         if held.alarm is not None:
             self._set_alarm(again, held.expires)
         self._close(held)
@@ -715,15 +755,29 @@ class Scheduler:
 
     def _reject(self, held: Held, reason: str, text: str, *, queued: bool = True) -> None:
         queued = queued and held.waits
-        held.owner.replies.append(Reject(held.submit.id, held.submit.attempt, reason, text))
-        self._close(held)
+        item: Reject | Lost = Reject(held.submit.id, held.submit.attempt, reason, text)
+        if held.submit.attempt > 1 and not held.owner.windowed:  # the attempts before were made here
+            item = Lost(item.id, item.attempt, reason, True, f"it ran before, and was to run again: {text}")
+        self._end(held, item)
         if queued:
             self.backlog.drop(held)
 
     def _lost(self, held: Held, reason: str, text: str) -> None:
         if not held.over:
-            held.owner.replies.append(Lost(held.submit.id, held.submit.attempt, reason, True, text))
-            self._close(held)
+            self._end(held, Lost(held.submit.id, held.submit.attempt, reason, True, text))
+
+    def _end(self, held: Held, item: Reject | Lost) -> None:
+        """A job ends otherwise than at a worker. A client that cannot be reached just now may ask for that later."""
+        if held.owner.windowed:
+            self._ends.append(item)
+        if not held.owner.gone:
+            held.owner.replies.append(item)
+        self._close(held)
+
+    def _keep_ends(self, now: float) -> None:
+        if self._ends:
+            self._outcomes.keep([self._ends], 0, now)
+            self._ends = []
 
     # giving jobs to workers
 
@@ -831,7 +885,7 @@ class Scheduler:
                 self.word.say(held.owner, Started([held.submit.id]))
         if entry.kill_s is not None:
             for held in given:
-                self._limits.push(now + entry.kill_s, (held, held.seq))
+                self._limits.push(now + entry.kill_s, (held, worker.key, held.seq))
         if len(worker.outstanding) > 1 and not worker.watched and not worker.coroutines:
             self._watch.begin(worker, now)
 
@@ -863,10 +917,10 @@ class Scheduler:
             self.word.tell_news(now)
         for held in self._deadlines.due(now):
             self._expire(held)
-        for held, seq in self._limits.due(now):
-            runs_it = self.pool.workers.get(held.worker)
-            if runs_it is not None and runs_it.outstanding.get(seq) is held:
-                self._kill(runs_it, seq, LIMIT, f"it ran longer than {held.entry.kill_s:g} s: its worker was killed")
+        for held, key, seq in self._limits.due(now):
+            if not self._has_ended((held, key, seq)):
+                text = f"it ran longer than {held.entry.kill_s:g} s: its worker was killed"
+                self._kill(self.pool.workers[key], seq, LIMIT, text)
         for held in self._later.due(now):
             held.delayed = False
             if not held.over:
@@ -874,8 +928,18 @@ class Scheduler:
         if self.word.full_at <= now:
             self.word.tell_full()
 
+    def _has_ended(self, limited: tuple[Held, int, int]) -> bool:
+        """Is it over with a job at this worker, under this number?"""
+        held, key, seq = limited
+        worker = self.pool.workers.get(key)
+        return worker is None or worker.outstanding.get(seq) is not held
+
     def _expire(self, held: Held) -> None:
         if not held.seq and not held.forwarded:
             self._reject(held, EXPIRED, "its time was up before a slot was free")
         elif not held.owner.windowed:
             self._lost(held, EXPIRED, "its time was up while it ran")
+
+
+def _dropped(held: Held) -> Reject:
+    return Reject(held.submit.id, held.submit.attempt, STALE, "dropped: its client was silent")

@@ -142,7 +142,9 @@ class Word:
 
     def _tell_news(self, jobs: list[Held]) -> None:
         """Say ACCEPTED of an owner's jobs that have not ended by now, and STARTED of those that run."""
-        self.tell_held(jobs[0].owner, [held for held in jobs if not held.over], ())
+        still = [held for held in jobs if not held.over]
+        for owner in {held.owner.key: held.owner for held in still}.values():  # some may have another one by now
+            self.tell_held(owner, [held for held in still if held.owner is owner], ())
 
     def tell_held(self, owner: Owner, jobs: Sequence[Held], unknown: Sequence[bytes]) -> None:
         """Tell an owner which of the jobs that it asked for are held, which of those run, and which nobody knows of."""
