@@ -82,6 +82,7 @@ class FakeNode:
         self.held: dict[bytes, Submit] = {}
         self.forgot = False
         self.asked: set[bytes] = set()
+        self.withdrawn: set[str] = set()
         self.window = 3
         self.free = 2
         self.seen = 0
@@ -355,6 +356,8 @@ class SessionMachine(RuleBasedStateMachine):
             if view.key != node.key and view.open and view.room > 0 and record.task in view.tasks
             and (view.about.node not in record.tried or node.about.node in record.tried)
         ]  # fmt: skip
+        if reason == "unknown-task":
+            node.withdrawn.add(submit.task)
         self.speak(node, Reject(submit.id, submit.attempt, reason, "no"))
         if was_over:
             return
@@ -391,11 +394,12 @@ class SessionMachine(RuleBasedStateMachine):
         unfinished = [self.jobs[job_id] for job_id in unknown if not self.jobs[job_id].over]
         self.speak(node, Unknown(unknown))
         for record in unfinished:
-            self.moves_on_or_is_lost(record)
+            self.moves_on_or_is_lost(record, node)
 
-    def moves_on_or_is_lost(self, record: JobRecord) -> None:
+    def moves_on_or_is_lost(self, record: JobRecord, node: FakeNode) -> None:
         outcome = self.outcomes.get(record.id)
-        if not SERVED[record.task].idempotent or record.cancelled:
+        forgotten = record.task in node.withdrawn and isinstance(outcome, JobLost)
+        if not SERVED[record.task].idempotent or record.cancelled or forgotten:
             assert isinstance(outcome, JobLost)
             assert outcome.started is True
         elif record.bounce:
@@ -469,7 +473,7 @@ class SessionMachine(RuleBasedStateMachine):
         cancelled = data.draw(st.sets(st.sampled_from(sent), max_size=2)) if sent else set()
         self.tell(*(CancelAsked(record) for record in cancelled), LinkLost(node.key, "it disconnected"))
         for record in sent:
-            self.moves_on_or_is_lost(record)
+            self.moves_on_or_is_lost(record, node)
         for record in waiting:
             assert not isinstance(self.outcomes.get(record.id), JobLost)
 

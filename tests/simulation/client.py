@@ -44,7 +44,7 @@ class SimulatedClient:
         self._posted: list[Event] = []
         self._letters: list[Callable[[], None]] = []
         self._missed: list[Callable[[], None]] = []
-        self._resumed = 0.0
+        self._resumed = self._joined = 0.0
         self._submitted = 0
         self._asked_again = 0
         self._began = self.now
@@ -69,7 +69,7 @@ class SimulatedClient:
             records = []
             for plan in plans:
                 record = JobRecord(self._rng.randbytes(16), plan.task.name, b"args", priority=plan.priority)
-                if plan.timeout is not None:
+                if plan.timeout is not None and plan.timeout != plan.task.timeout:
                     record.timeout, record.deadline = plan.timeout, self.now + plan.timeout
                 self._ledger.submitted(plan, self.number, record, self._agenda.now)
                 records.append(record)
@@ -177,6 +177,7 @@ class SimulatedClient:
                 pass
             case Joined():
                 self.dialer.joined(effect.view.key)
+                self._joined = self._agenda.now
             case Parted():
                 self.breaks += 1
             case Greet():
@@ -194,6 +195,8 @@ class SimulatedClient:
         for record, outcome in effect.outcomes:
             entry = self._ledger.jobs[record.id]
             due = max(entry.submitted + (entry.plan.timeout or 0.0), self._resumed)
+            if entry.plan.timeout == entry.plan.task.timeout:
+                due = max(due, self._joined)  # it is a node that says how much time such jobs have
             self._ledger.settled(record, outcome, self._agenda.now, due=due)
             if isinstance(outcome, NoNodes):
                 assert not len(self.session.roster), f"there are nodes: {entry.story()}"

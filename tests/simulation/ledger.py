@@ -35,6 +35,11 @@ class Plan:
         """Does its worker die each time?"""
         return self.ends == (CRASH,)
 
+    @property
+    def overruns(self) -> bool:
+        """Does it take longer than its task may?"""
+        return self.task.limit is not None and self.seconds > self.task.limit
+
 
 @dataclass(slots=True)
 class Execution:
@@ -125,7 +130,7 @@ class Ledger:
         entry.outcome, entry.ended = outcome, now
         self.open -= 1
         self._check(entry, outcome)
-        if entry.plan.timeout is not None:
+        if record.deadline is not None:
             assert now <= due + PROMPT_S, f"ends {now - due:.3f} s after its deadline: {entry.story()}"
 
     # what must hold
@@ -180,7 +185,7 @@ class Ledger:
             assert entry.deaths <= CRASHES + breaks, f"too many workers died of poison: {entry.story()}"
         elif plan.task.idempotent and plan.ends[-1] == RESULT:
             assert isinstance(entry.outcome, Result | PoisonTask), f"no result: {entry.story()}"
+        elif plan.ends == (HANG,) or plan.overruns:
+            assert isinstance(entry.outcome, Failed | JobTimeout | JobLost), f"ran without limit: {entry.story()}"
         elif plan.ends == (RESULT,):
             assert isinstance(entry.outcome, Result | JobLost), f"no result: {entry.story()}"
-        elif plan.ends == (HANG,):
-            assert isinstance(entry.outcome, Failed | JobTimeout | JobLost), f"ran without limit: {entry.story()}"

@@ -219,6 +219,13 @@ class Life:
         self._sweep_at = self.now + SWEEP_S
         self._agenda.after(SWEEP_S, self._sweep)
 
+    def order(self, act: Callable[[], None]) -> None:
+        """Have its loop do this, once it can, if it is still there and stays."""
+        if self.stalled:
+            self._missed.append(lambda: self.order(act))
+        elif not (self.dead or self.leaving):
+            act()
+
     def stall(self, *, threads: bool) -> None:
         """Its loop stands still; with `threads` the whole process does."""
         self.stalled, self.stopped = True, threads
@@ -276,16 +283,19 @@ class Life:
         self._agenda.after(self._rng.uniform(100e-6, 3e-3), lambda: self._bury(worker))
 
     def _bury(self, worker: SimulatedWorker) -> None:
-        if self.stalled:
-            self._missed.append(lambda: self._bury(worker))
-        elif not self.dead and self.workers.pop(worker.key, None) is not None:
-            self.take([events.WorkerLost(worker.key, worker.started, "it died")])
-            if not (worker.ending or worker.replaced or self.leaving):
-                delay = self._respawn.delay(self._slots[worker.key], self._agenda.now - worker.born)
-                self._agenda.after(delay, lambda: self._succeed(worker))
+        if self.dead:
+            return
+        del self.workers[worker.key]
+        self._hear(events.WorkerLost(worker.key, worker.started, "it died"))
+        if not (worker.ending or worker.replaced):
+            delay = self._respawn.delay(self._slots[worker.key], self._agenda.now - worker.born)
+            self._agenda.after(delay, lambda: self._succeed(worker))
 
     def _succeed(self, former: SimulatedWorker) -> None:
         """Start a worker in the place of one that has died, or is to go when the new one is ready."""
+        if self.stalled:
+            self._missed.append(lambda: self._succeed(former))
+            return
         if self.dead or self.leaving:
             return
         worker = self._fork(self._slots[former.key])
@@ -368,6 +378,7 @@ class Life:
         assert scheduler.held == 0, f"{name} holds {scheduler.held} jobs"
         assert scheduler.backlog.count == 0, f"{name} has a backlog of {scheduler.backlog.count}"
         assert not scheduler.word.active, f"{name} has active owners"
+        assert not scheduler._outcomes.orphans, f"{name} runs jobs of clients that are gone"
         assert len(scheduler.pool.workers) == self.size.workers, f"{name} has {len(scheduler.pool.workers)} workers"
         assert scheduler.pool.free == self.size.workers, f"{name} has {scheduler.pool.free} idle workers"
         for peer in self.peers.everyone():
@@ -417,10 +428,17 @@ class SimulatedNode:
             self._end()
             life.die(rest_arrives=self._rng.random() < 0.5, silent=silent)
 
-    def stop(self, grace: float) -> None:
-        """Let its life end in order."""
-        if self.life is not None and not self.life.leaving and not self.life.stalled:
-            self.life.stop(grace, then=self._end)
+    def stop(self, grace: float, *, back: float) -> None:
+        """Let its life end in order, and start the next one `back` seconds later."""
+        life = self.life
+
+        def end() -> None:
+            if self.life is life:
+                self._end()
+                self._network.agenda.after(back, self.start)
+
+        if life is not None:
+            life.order(lambda: life.stop(grace, then=end))
 
     def _end(self) -> None:
         self.life = None

@@ -119,18 +119,25 @@ class SimulatedWorker:
         if self.dead:
             return
         self.dead = True
-        told_of = set(self.running)
+        for job_id in self.suspects():
+            self._ledger.died(job_id, self._where)
         for run in self.running.values():
             run.execution.ended = self._agenda.now
             run.execution.how = CRASH if run is of else KILLED
-            self._ledger.died(run.job.id, self._where)
-        for ran in self._ran:
-            for seq, end in enumerate(ran.ends, ran.first):
-                if seq not in told_of:  # it had ended, and nobody will know
-                    self._ledger.died(end.id, self._where)
         self.running.clear()
         self._ran.clear()
         self._gone(self)
+
+    def suspects(self) -> list[bytes]:
+        """Return the jobs that it would seem to have died of now: those that run, and ended ones of which it is silent."""
+        running = [run.job.id for run in self.running.values()]
+        ended = [
+            end.id
+            for ran in self._ran
+            for seq, end in enumerate(ran.ends, ran.first)
+            if seq == self.started or self._concurrency > 1
+        ]
+        return running + ended
 
     # what it does
 
@@ -177,9 +184,8 @@ class SimulatedWorker:
         plan = entry.plan
         if how == HANG:
             return
-        limit = plan.task.limit
-        if limit is not None and plan.seconds > limit:
-            self._agenda.after(limit, lambda: self._end(run, LIMITED))
+        if plan.overruns and plan.task.limit is not None:
+            self._agenda.after(plan.task.limit, lambda: self._end(run, LIMITED))
         else:
             self._agenda.after(plan.seconds, lambda: self._end(run, how))
 

@@ -10,7 +10,7 @@ from itertools import chain
 from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result
 from meshnode.core.held import Held
 
-MOST = 4096
+MOST = 1024
 """Outcomes that are kept: few enough to stay in a CPU's cache, since each passes through here."""
 
 MOST_BYTES = 8 * 1024 * 1024

@@ -168,7 +168,8 @@ class Pool:
         entry = jobs[0].entry
         outstanding = worker.outstanding
         if not outstanding:
-            (self._spare if worker.spare else self._idle).remove(worker)
+            rested = self._spare if worker.spare else self._idle
+            rested.pop()  # the one that was chosen
             self._shared.append(worker)
             worker.coroutines = entry.kind == COROUTINE
             worker.packed = entry.runtime.short and not worker.coroutines

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.core.liveness import Health, Liveness
+from mesh.core.liveness import DEAD_S, SUSPECT_S, Health, Liveness
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,14 @@ def test_an_excuse_never_makes_a_node_heard_in_the_future() -> None:
     liveness.excuse(59.0, 60.0)
     assert liveness.wants_ping(61.0)
     assert liveness.health(66.0) is Health.DEAD
+
+
+@pytest.mark.parametrize("heard", [0.0, 0.1, 1 / 3, 1234.5678, 1e6 + 0.3])
+def test_the_next_change_is_a_moment_at_which_it_has_changed(heard: float) -> None:
+    liveness = Liveness(heard)
+    suspect = liveness.next_change(heard)
+    assert suspect == heard + SUSPECT_S
+    assert liveness.health(suspect) is Health.SUSPECT
+    dead = liveness.next_change(suspect)
+    assert dead == heard + DEAD_S
+    assert liveness.health(dead) is Health.DEAD

@@ -8,6 +8,7 @@ import pytest
 from mesh.core.record import JobRecord
 from mesh.core.roster import NodeView, Roster, ServedTask, level
 from mesh.core.standing import State
+from mesh.errors import BadArguments, PayloadTooLarge
 from mesh.wire.messages import About, NodeMessage, TaskSpec
 
 TASKS = [TaskSpec("add"), TaskSpec("fetch", is_async=True)]
@@ -27,8 +28,8 @@ def roster(*views: NodeView) -> Roster:
     return made
 
 
-def shares(made: Roster, task: str, wanted: int, *, not_key: int = 0) -> dict[int, int]:
-    return {one.key: count for one, count in made.share(task, wanted, not_key=not_key)}
+def shares(made: Roster, task: str, wanted: int, *, not_key: int = 0, tried: tuple[str, ...] = ()) -> dict[int, int]:
+    return {one.key: count for one, count in made.share(task, wanted, not_key=not_key, tried=tried)}
 
 
 @pytest.mark.parametrize(
@@ -155,3 +156,45 @@ def test_removing_a_node_leaves_the_link_that_took_its_place() -> None:
 )
 def test_a_time_that_makes_no_sense_is_none(said: float | None, taken: float | None) -> None:
     assert ServedTask(TaskSpec("add", timeout=said)).timeout == taken
+
+
+def test_a_node_that_was_tried_gets_nothing_while_another_lives_full_or_not() -> None:
+    one, other = view(1), view(2, window=0)
+    tried = (one.about.node,)
+    made = roster(one, other)
+    assert shares(made, "add", 1, tried=tried) == {}
+    other.window = 1
+    assert shares(made, "add", 2, tried=tried) == {2: 1}
+    assert shares(made, "add", 1, tried=tried, not_key=2) == {2: 1}
+    other.standing.state = State.SUSPECT
+    assert shares(made, "add", 2, tried=tried) == {1: 2}
+
+
+def test_a_node_on_trial_has_room_for_one_job_in_all() -> None:
+    one = view(1, window=9)
+    one.standing.state = State.TRIAL
+    assert one.room == 1
+    one.outstanding[b"x"] = JobRecord(b"x", "add", b"")
+    assert one.room == 0
+
+
+def test_a_task_in_quarantine_is_served_again_when_its_time_is_over() -> None:
+    one = view(1)
+    served = one.tasks["add"]
+    assert one.quarantine("add", 10.0)
+    assert not one.quarantine("add", 20.0)
+    assert "add" not in one.tasks
+    assert one.served("add") is served
+    assert one.served("fetch") is one.tasks["fetch"]
+    assert one.served("mul") is None
+    assert not one.release(9.9)
+    assert one.release(10.0)
+    assert (one.tasks["add"], one.quarantined) == (served, {})
+
+
+def test_what_plainly_cannot_run_at_a_node_is_said_and_arguments_are_looked_at_once() -> None:
+    one = view(1)
+    wrong = JobRecord(b"x", "add", b"", shape=(9, ()))
+    assert isinstance(one.misfit(wrong), BadArguments)
+    assert one.misfit(wrong) is None
+    assert isinstance(one.misfit(JobRecord(b"x", "add", bytes(2 << 20))), PayloadTooLarge)

@@ -95,3 +95,39 @@ def test_jobs_that_ended_behind_one_that_waits_for_long_are_swept_out() -> None:
     assert numbers(waiting) == [0]
     ((_, _, queue),) = [line for line in waiting.queues() if line[2] and not line[2][0].over]
     assert waiting.take(queue, 2) == [stays]
+
+
+def test_a_job_that_waits_for_its_time_does_not_wait_for_room_until_then() -> None:
+    waiting = Waiting()
+    late, early, other = job(1), job(2), job(3)
+    waiting.add([other])
+    waiting.add_later(late, 9.0)
+    waiting.add_later(early, 5.0)
+    assert (len(waiting), numbers(waiting), waiting.next_time()) == (1, [3, 2, 1], 5.0)
+    assert waiting.come_of_time(4.9) == []
+    assert waiting.come_of_time(5.0) == [early]
+    assert (len(waiting), numbers(waiting), waiting.next_time()) == (2, [2, 3, 1], 9.0)
+    assert early.delayed is None
+
+
+def test_a_job_that_ends_while_it_waits_for_its_time_is_let_go_of() -> None:
+    waiting = Waiting()
+    for number in range(10 * SLACK):
+        record = job(number)
+        waiting.add_later(record, 3600.0 + number)
+        if number:
+            end(waiting, record)
+    assert len(waiting._later) <= SLACK + 2
+    assert numbers(waiting) == [0]
+    assert waiting.come_of_time(3601.0) != []
+    assert waiting.come_of_time(1e9) == []
+    assert (len(waiting), waiting.next_time()) == (1, None)
+
+
+def test_jobs_are_kept_apart_by_the_nodes_that_they_are_not_to_go_to() -> None:
+    waiting = Waiting()
+    tried = job(2)
+    tried.tried = ("node",)
+    waiting.add([job(1)])
+    waiting.add([tried])
+    assert [key for _, key, _ in waiting.queues()] == [("add", ()), ("add", ("node",))]
