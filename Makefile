@@ -41,6 +41,7 @@ hosts: setup  ## several hosts with addresses of their own; needs root
 
 faults: setup  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes
 	@sh tests/support/debian.sh iproute2 nftables faketime
+	@SEEDS=10000 $(BIN)/python -m pytest -q tests/simulation
 	@FAULTS=full $(BIN)/python -m pytest -q tests/faults
 
 lock: setup  ## resolve requirements.lock anew (needs uv on the PATH)

@@ -193,7 +193,7 @@ class Client:
             self._timer.cancel()
         outcomes: list[Outcome] = []
         for record in [*self._submitted, *self._session.unfinished()]:
-            started = record.state != PENDING
+            started = record.state != PENDING or record.began
             record.over = True
             record.state = DONE
             outcomes.append((record, ClosedError("the client was closed before the job ended", started=started)))

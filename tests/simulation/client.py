@@ -91,19 +91,10 @@ class SimulatedClient:
         if self.stalled:
             self._letters.append(lambda: self.hear(key, message))
         elif key in self.links:
-            for item in message.items:
-                failed = type(item) is Failed and item.again is not None
-                if failed or (type(item) is Lost and item.reason in (CRASH, WORKER)):
-                    self._asked_again += self._goes_on(item.id, key, message)
-                    break
-            else:
-                self._turn([Heard(key, message)])
-
-    def _goes_on(self, job_id: bytes, key: int, message: NodeMessage) -> int:
-        """Hear a message with ends of attempts; return of how many of those jobs are not over by that."""
-        self._turn([Heard(key, message)])
-        ends = [item for item in message.items if isinstance(item, Failed | Lost)]
-        return sum(1 for item in ends if not self._ledger.jobs[item.id].record.over)
+            wants = [item.id for item in message.items if isinstance(item, Failed | Lost) and _wants_another(item)]
+            self._turn([Heard(key, message)])
+            if wants:
+                self._asked_again += sum(1 for job_id in wants if not self._ledger.jobs[job_id].record.over)
 
     def lose(self, key: int, why: str) -> None:
         """A link is gone."""
@@ -237,3 +228,8 @@ class SimulatedClient:
         rate = FLOOR + SHARE * self._submitted / PERIOD_S
         most = rate * (PERIOD_S + self.now - self._began) + 1
         assert self._asked_again <= most, f"{name} tried {self._asked_again} times again, and {most:.0f} would do"
+
+
+def _wants_another(item: Failed | Lost) -> bool:
+    """May this end of an attempt be followed by another attempt that needs leave?"""
+    return item.again is not None if isinstance(item, Failed) else item.reason in (CRASH, WORKER)

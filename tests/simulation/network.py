@@ -138,7 +138,7 @@ class Network:
             self.agenda.after(2 * MOST_S + self.slower, lambda: caller.lose(key, "no connection"))
             return None
         link = Link(self, caller, key, listener)
-        self.links = [other for other in self.links if not (other.gone or other.there.cut and other.back.cut)]
+        self.links = [other for other in self.links if not (other.gone or (other.there.cut and other.back.cut))]
         self.links.append(link)
         if (caller.number, listener.number) in self.parted:
             link.silence()

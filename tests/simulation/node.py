@@ -383,7 +383,8 @@ class Life:
         assert scheduler.pool.free == self.size.workers, f"{name} has {scheduler.pool.free} idle workers"
         for peer in self.peers.everyone():
             owner = peer.owner
-            assert not (owner.jobs or owner.queued or owner.running or owner.replies), f"{name} owes {peer.name}"
+            owed = [*owner.jobs, *owner.replies], owner.queued, owner.running
+            assert owed == ([], 0, 0), f"{name} owes {peer.name}: {owed}"
 
 
 class SimulatedNode:

@@ -129,7 +129,7 @@ class SimulatedWorker:
         self._gone(self)
 
     def suspects(self) -> list[bytes]:
-        """Return the jobs that it would seem to have died of now: those that run, and ended ones of which it is silent."""
+        """Return the jobs that it would seem to have died of now: those that run, or have ended untold."""
         running = [run.job.id for run in self.running.values()]
         ended = [
             end.id
