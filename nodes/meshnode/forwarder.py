@@ -57,13 +57,15 @@ class Forwarder(Client):
                 deadline=None if submit.remaining is None else held.expires,
                 bounce=True,
                 forwarded=True,
-                _held=held,
+                attempt=submit.attempt,
+                crashes=held.crashes,
+                held=held,
                 _ended=self._ended,
             )
         )
 
-    def _ended(self, held: Held, item: Result | Failed | None) -> None:
-        self._post_to_node(ForwardEnded(held, item))
+    def _ended(self, job: "ForwardedJob", item: Result | Failed | None) -> None:
+        self._post_to_node(ForwardEnded(job.held, item, job.began, job.crashes))
 
     def _heard_word(self) -> None:
         self._post_to_node(Tick())
@@ -72,17 +74,18 @@ class Forwarder(Client):
 class ForwardedJob(JobRecord, eq=False, gc=False, kw_only=True):
     """A bridge caller's job on its way to another node; it is not forwarded again from there."""
 
-    _held: Held
-    _ended: Callable[[Held, Result | Failed | None], None]
+    held: Held
+    _ended: Callable[["ForwardedJob", Result | Failed | None], None]
 
     def finish(self, outcome: Result | Failed | MeshError) -> None:
         """Hand what came of it back to the scheduler; None where no node took it."""
         if isinstance(outcome, MeshBusy):
-            self._ended(self._held, None)
+            self.began = self.began or outcome.started is True
+            self._ended(self, None)
         elif isinstance(outcome, MeshError):
-            self._ended(self._held, Failed(self.id, self.attempt, self._failure(outcome)))
+            self._ended(self, Failed(self.id, self.attempt, self._failure(outcome)))
         else:
-            self._ended(self._held, outcome)
+            self._ended(self, outcome)
 
     def _failure(self, error: MeshError) -> bytes:
         started = error.started is not False

@@ -60,6 +60,7 @@ class Front:
         self._on_messages = on_messages
         self._on_lost = on_lost
         self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
+        self._waiting_bytes: dict[bytes, int] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._sent = False
         self._descriptor = -1
@@ -140,7 +141,8 @@ class Front:
         if outbox is None:
             outbox = self._outboxes[routing_id] = deque()
         outbox.append(frames)
-        if sum(len(frame) for waiting in outbox for frame in waiting) > OUTBOX_BYTES:
+        waiting = self._waiting_bytes[routing_id] = self._waiting_bytes.get(routing_id, 0) + sum(map(len, frames))
+        if waiting > OUTBOX_BYTES:
             log.warning("a client reads nothing: %d MiB wait for it, it is let go", OUTBOX_BYTES >> 20)
             self.forget(routing_id)
             self._on_lost(routing_id)
@@ -170,9 +172,10 @@ class Front:
         for routing_id, outbox in list(self._outboxes.items()):
             while outbox and self._try(routing_id, outbox[0]):
                 if outbox:
-                    outbox.popleft()
+                    self._waiting_bytes[routing_id] -= sum(map(len, outbox.popleft()))
             if not outbox:
                 self._outboxes.pop(routing_id, None)
+                self._waiting_bytes.pop(routing_id, None)
         if self._outboxes:
             self._retry = self._loop.call_later(_RETRY_S, self._send_waiting)
         self.recheck()
@@ -180,13 +183,9 @@ class Front:
     def forget(self, routing_id: bytes) -> None:
         """Drop what waits for a client."""
         outbox = self._outboxes.pop(routing_id, None)
+        self._waiting_bytes.pop(routing_id, None)
         if outbox is not None:
             outbox.clear()
-
-    @property
-    def waiting(self) -> bool:
-        """Does anything wait in an outbox?"""
-        return bool(self._outboxes)
 
     def close(self, *, linger: float) -> None:
         """Stop receiving and close; what was sent may leave for `linger` seconds while the context ends."""

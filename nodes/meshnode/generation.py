@@ -19,7 +19,7 @@ import msgspec
 from mesh.errors import ConfigError
 from mesh.wire.messages import TaskSpec
 from meshnode.worker.link import BUFFER, Packet
-from meshnode.worker.zygote import Config, Exited, Forked, Loaded, LoadFailed, Order, Report, decode_report
+from meshnode.worker.zygote import Config, Exited, Forked, Loaded, LoadFailed, NotForked, Order, Report, decode_report
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,13 @@ class Link:
 
     `slot`: which of the node's workers it is; `place`: where its words are. `replaces`: the worker that ends once this
     one is ready. `came` is resolved with None when it is ready, or with how it ended before. `ending`: it was told to
-    end. `replaced`: its successor is on the way. `calls`: where calls come from that its jobs make of others.
+    end, `doomed`: it is killed on purpose. `replaced`: its successor is on the way. `calls`: where calls come from that
+    its jobs make of others; `answers` to them wait for room there.
     """
 
     __slots__ = (
-        "blocked", "born", "called", "calls", "came", "ending", "generation", "key", "ours", "outbox", "pid", "pidfd",
-        "place", "ready", "replaced", "replaces", "slot", "theirs",
+        "answers", "blocked", "born", "called", "calls", "came", "doomed", "ending", "generation", "key", "ours",
+        "outbox", "pid", "pidfd", "place", "ready", "replaced", "replaces", "slot", "theirs",
     )  # fmt: skip
 
     def __init__(self, generation: "Generation", key: int, slot: int, place: int) -> None:
@@ -51,7 +52,9 @@ class Link:
         for end in (self.calls, self.called):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self.outbox: deque[Packet] = deque()
+        self.answers: deque[Packet] = deque()
         self.blocked = False
+        self.doomed = False
         self.pid = 0
         self.pidfd = -1
         self.ready = False
@@ -134,7 +137,13 @@ class Generation:
                 self.loaded.set_exception(ConfigError(report.text))
             case Forked():
                 link = self._forking.popleft()
-                link.pid, link.pidfd = report.pid, descriptors[0]
+                link.pid = report.pid
+                if descriptors:
+                    link.pidfd = descriptors[0]
+                else:  # no descriptor was free for it: a worker whose end cannot be seen is none; its zygote tells it
+                    os.kill(report.pid, signal.SIGKILL)
+            case NotForked():
+                link = self._forking.popleft()
             case Exited():
                 pass
         return report, link

@@ -37,7 +37,7 @@ from meshnode.worker.link import (
     pack_orders,
     send,
 )
-from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFailed
+from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFailed, NotForked
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ MANY = 32
 
 END = msgspec.msgpack.encode(Orders(0, []))
 """Orders without jobs: end when you have done what you have."""
+
+INTERRUPT_S = 0.05
+"""Seconds after which a worker that has not heeded that it is to stop a job is signalled again."""
+
+SPARE_AGAIN_S = 0.1
+FORK_AGAIN_S = 1.0
+"""Seconds after which what could not be forked is tried again."""
 
 _CAUSE_S = 0.05
 """Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then."""
@@ -137,8 +144,11 @@ class Supervisor:
 
     def _fork(self, slot: int, generation: Generation, *, replaces: Link | None = None) -> Link:
         self._last_key += 1
-        link = Link(generation, self._last_key, slot, self._places.pop())
+        link = Link(generation, self._last_key, slot, self._places[-1])
+        self._places.pop()
         link.replaces = replaces
+        if replaces is not None:
+            replaces.replaced = True
         for word in range(WORDS):
             self._words[link.place * WORDS + word] = 0
         self._links[link.key] = link
@@ -166,15 +176,26 @@ class Supervisor:
                 self._epoll.unregister(descriptor)
                 del self._by_descriptor[descriptor]
                 self._later(_CAUSE_S, self._bury_late, link)
-            elif descriptor == link.calls.fileno():
-                self._take_call(link, events)
             else:
-                if what & select.EPOLLOUT:
-                    self._send_waiting(link)
-                if what & select.EPOLLIN:
-                    self._take_outcomes(link, events)
+                try:
+                    self._serve_link(link, descriptor, what, events)
+                except OSError as error:  # no descriptor is left for a body: that worker is given up, the others go on
+                    self._give_up(link, error)
         if events:
             self._turn(events)
+
+    def _serve_link(self, link: Link, descriptor: int, what: int, events: list[Event]) -> None:
+        """Write to a worker what waits for it, and read what it has sent."""
+        if descriptor == link.calls.fileno():
+            if what & select.EPOLLOUT:
+                self._send_answers(link)
+            if what & ~select.EPOLLOUT:
+                self._take_call(link, events)
+            return
+        if what & select.EPOLLOUT:
+            self._send_waiting(link)
+        if what & select.EPOLLIN:
+            self._take_outcomes(link, events)
 
     def _take_outcomes(self, link: Link, events: list[Event], *, all_of_them: bool = False) -> None:
         """Read what a worker has sent, as long as much comes; `all_of_them` where nothing follows."""
@@ -223,31 +244,47 @@ class Supervisor:
             self._epoll.unregister(descriptor)
 
     def answer(self, key: int, items: Sequence[NodeItem]) -> None:
-        """Tell a worker what came of calls that its jobs have made; what finds no room in its socket is lost."""
+        """Tell a worker what came of calls that its jobs have made."""
         link = self._links.get(key)
         if link is None:
             return
-        for item in items:
-            if isinstance(item, (Result, Failed, Reject, Lost)):
-                try:
-                    send(link.calls, pack_answer(item), socket.MSG_DONTWAIT)
-                except (BlockingIOError, ConnectionError):
-                    return
-                except OSError as error:
-                    self._give_up(link, error)
-                    return
+        waited = bool(link.answers)
+        link.answers.extend(pack_answer(item) for item in items if isinstance(item, (Result, Failed, Reject, Lost)))
+        if not waited:
+            self._send_answers(link)
+
+    def _send_answers(self, link: Link) -> None:
+        """Send what came of a worker's calls, as far as its socket has room."""
+        while link.answers:
+            try:
+                send(link.calls, link.answers[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                link.answers.clear()  # its death is on the way
+                break
+            except OSError as error:
+                link.answers.clear()
+                self._give_up(link, error)
+                break
+            link.answers.popleft()
+        if link.calls.fileno() in self._by_descriptor:
+            self._epoll.modify(link.calls.fileno(), select.EPOLLIN | (select.EPOLLOUT if link.answers else 0))
 
     def spare(self) -> None:
         """Start one worker more than the node has, since others wait for what it is to do."""
         taken = {link.slot for link in self._links.values()}
         slot = next(slot for slot in count(self.slots) if slot not in taken)
         if self._generation is not None and self._generation.is_loaded and self._places:
-            self._fork(slot, self._generation)
+            self._try_fork(slot, self._generation)
         else:
             lost: list[Event] = [SpareLost()]
-            self._loop.call_soon(self._turn, lost)
+            self._later(SPARE_AGAIN_S, self._turn, lost)
 
     def _worker_ready(self, link: Link, events: list[Event]) -> None:
+        if link.ending:
+            link.signal(signal.SIGKILL)
+            return
         link.ready = True
         link.settle(None)
         events.append(WorkerReady(link.key, self._lease(), spare=link.slot >= self.slots))
@@ -342,12 +379,23 @@ class Supervisor:
                 self._send_waiting(link)
         else:
             self._words[link.place * WORDS + 1] = seq
+            self._interrupt_again(link, seq)
+
+    def _interrupt_again(self, link: Link, seq: int) -> None:
+        """Signal a worker until it has heeded that it is to stop this job, or is done with it.
+
+        The signal may come before the job's own code is entered, or while what has ended is being sent.
+        """
+        started, stop = self._words[link.place * WORDS : link.place * WORDS + 2]
+        if link.key in self._links and stop == seq and started <= seq:
             link.signal(signal.SIGURG)
+            self._later(INTERRUPT_S, self._interrupt_again, link, seq)
 
     def kill_one(self, key: int) -> None:
-        """Kill a worker; its death is reported as any other's."""
+        """Kill a worker; its death is reported as any other's, and held against nobody."""
         link = self._links.get(key)
         if link is not None:
+            link.doomed = True
             link.signal(signal.SIGKILL)
 
     # deaths
@@ -365,8 +413,13 @@ class Supervisor:
                 pass  # who waits for it is told
             case Forked():
                 assert link is not None
-                self._by_pid[link.pid] = self._by_descriptor[link.pidfd] = link
-                self._epoll.register(link.pidfd, select.EPOLLIN)
+                self._by_pid[link.pid] = link
+                if link.pidfd >= 0:
+                    self._by_descriptor[link.pidfd] = link
+                    self._epoll.register(link.pidfd, select.EPOLLIN)
+            case NotForked():
+                assert link is not None
+                self._bury(link, report.text, events)
             case Exited():
                 dead = self._by_pid.get(report.pid)
                 if dead is not None:
@@ -379,8 +432,8 @@ class Supervisor:
             if slot not in self._at:
                 self._fork(slot, generation)
 
-    def _serve(self, tasks: list[TaskSpec]) -> None:
-        if tasks != self._tasks:
+    def _serve(self, tasks: list[TaskSpec], *, anew: bool = False) -> None:
+        if anew or tasks != self._tasks:
             self._tasks = tasks
             self._on_served(tasks)
 
@@ -414,7 +467,7 @@ class Supervisor:
             return  # the first of new code, which is given up with it
         if any(other.replaces is link for other in self._links.values()):
             return
-        delay = self._respawn.delay(link.slot, self._loop.time() - link.born)
+        delay = 0.0 if link.doomed else self._respawn.delay(link.slot, self._loop.time() - link.born)
         log.warning(
             "worker %d (process %d) ended: %s; %s", link.slot, link.pid, text,
             f"another starts in {delay:.1f} s" if delay else "another starts",
@@ -437,14 +490,34 @@ class Supervisor:
             return
         if replaces is not None and replaces.key not in self._links:
             replaces = None
-        if replaces is not None or slot not in self._at:
-            self._fork(slot, generation, replaces=replaces)
+        if replaces is not None or not any(link.slot == slot for link in self._links.values()):
+            self._try_fork(slot, generation, replaces=replaces)
+
+    def _try_fork(self, slot: int, generation: Generation, *, replaces: Link | None = None) -> Link | None:
+        """Have a worker forked; where no descriptor or place is left for it, a little later."""
+        try:
+            return self._fork(slot, generation, replaces=replaces)
+        except (OSError, IndexError) as error:
+            log.error("no worker can be started now (%s); trying again", error)
+            if slot >= self.slots:
+                lost: list[Event] = [SpareLost()]
+                self._later(SPARE_AGAIN_S, self._turn, lost)
+            else:
+                self._later(FORK_AGAIN_S, self._fork_again, slot, replaces)
+            return None
+
+    def _fill_slots(self) -> None:
+        """Have a worker forked for each slot that has none and waits for none."""
+        for slot in range(self.slots):
+            self._fork_again(slot, None)
 
     def _drop(self, link: Link) -> None:
         del self._links[link.key]
         if self._at.get(link.slot) is link:
             del self._at[link.slot]
         self._places.append(link.place)
+        if link.replaces is not None:
+            link.replaces.replaced = False
         self._by_pid.pop(link.pid, None)
         self._forget_calls(link)
         self._epoll.unregister(link.ours.fileno())
@@ -485,7 +558,9 @@ class Supervisor:
                 events.append(WorkerLost(link.key, started, "its zygote died"))
             elif link.slot >= self.slots:
                 events.append(SpareLost())
-        if generation is self._generation and self._staffed:
+        if generation is not self._generation:
+            self._fill_slots()
+        elif self._staffed:
             log.error("the zygote ended (%s), its workers with it; another starts", how)
             for timer in self._timers:
                 timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
@@ -530,9 +605,8 @@ class Supervisor:
         link = self._links.get(key)
         if link is None or link.replaced or link.ending or self._generation is None or not self._generation.is_loaded:
             return
-        link.replaced = True
         log.info("worker %d (process %d) is replaced by a fresh one", link.slot, link.pid)
-        self._fork(link.slot, self._generation, replaces=link)
+        self._try_fork(link.slot, self._generation, replaces=link)
 
     def end_one(self, key: int) -> None:
         """Tell a worker to end when it has done what it has."""
@@ -568,34 +642,56 @@ class Supervisor:
         except ConfigError as error:
             self._close_generation(generation)
             return str(error)
-        canary = self._fork(0, generation, replaces=self._at.get(0))
+        try:
+            canary = self._fork(0, generation, replaces=self._at.get(0))
+        except (OSError, IndexError) as error:
+            self._close_generation(generation)
+            return f"no worker of the new code can be started: {error}"
         how = await canary.came
+        if how is None and canary.key not in self._links:
+            how = "it ended at once"
         if how is not None:
             self._close_generation(generation)
+            self._fill_slots()
             return f"a worker of the new code cannot set up ({how}); its traceback stands in the log"
         self._generation = generation
         names = {task.name for task in self._tasks}
-        self._serve([task for task in tasks if task.name in names])
-        wrong = await self._roll(generation)
-        self._serve(tasks)
-        return wrong
+        self._serve([task for task in tasks if task.name in names], anew=True)
+        try:
+            return await self._roll(generation)
+        finally:
+            self._retire_former(generation)
+            self._serve(tasks)
+            self._fill_slots()
 
     async def _roll(self, generation: Generation) -> str | None:
         """Replace the workers of the code before, as many at a time as there are CPUs."""
-        former = [link for link in self._at.values() if link.generation is not generation and not link.replaced]
+        for link in list(self._links.values()):
+            if link.generation is not generation and not link.ready:
+                link.ending = True  # it would come with the code of before
+                link.signal(signal.SIGKILL)
+        new = {link.slot for link in self._links.values() if link.generation is generation}
+        slots = [slot for slot in range(self.slots) if slot not in new]
         at_once = os.cpu_count() or 1
-        while former:
-            batch, former = former[:at_once], former[at_once:]
+        while slots:
+            batch, slots = slots[:at_once], slots[at_once:]
             coming: list[Link] = []
-            for link in batch:
-                if link.key in self._links and not link.ending and generation is self._generation:
-                    link.replaced = True
-                    coming.append(self._fork(link.slot, generation, replaces=link))
+            for slot in batch:
+                if self._stopping or generation is not self._generation:
+                    return "it was interrupted: the zygote of the new code ended, or the node stops"
+                former = self._at.get(slot)
+                forked = self._try_fork(slot, generation, replaces=former if former and not former.ending else None)
+                coming += [] if forked is None else [forked]
             for link in coming:
-                how = await link.came
-                if how is not None and generation is not self._generation:
-                    return f"the zygote of the new code ended while workers were replaced ({how})"
+                await link.came
         return None
+
+    def _retire_former(self, generation: Generation) -> None:
+        """Whatever of the code before is still at work gets nothing more."""
+        former = [link for link in self._links.values() if link.generation is not generation and link.ready]
+        events: list[Event] = [Retired(link.key) for link in former]
+        if events and generation is self._generation:
+            self._turn(events)
 
     # stopping
 

@@ -2,20 +2,26 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import mesh
 from mesh.wire.messages import VERSIONS, WRONG_VERSION, Refuse, Welcome
+from tests.support.faults import Figures
 from tests.support.nodes import NodeProcess, write_tasks
 from tests.support.peers import FakeNode, Peer
 
 LOWEST, HIGHEST = VERSIONS
 
 OLD = """
+import time
+
+
 @mesh.task
 def both(x: int) -> str:
+    time.sleep(0.005)  # so that one node alone is not enough
     return "old"
 
 
@@ -25,8 +31,12 @@ def leaving(x: int) -> int:
 """
 
 NEW = """
+import time
+
+
 @mesh.task
 def both(x: int) -> str:
+    time.sleep(0.005)
     return "new"
 
 
@@ -88,19 +98,27 @@ async def test_where_only_another_version_is_spoken_the_error_names_the_reason()
                 await client.call("both", 1)
 
 
-async def test_jobs_go_only_where_their_task_is_known_while_old_and_new_code_serve(old: Path, new: Path) -> None:
+async def test_jobs_go_only_where_their_task_is_known_while_old_and_new_code_serve(
+    old: Path, new: Path, figures: Callable[[str, str], Figures]
+) -> None:
+    line = figures("11", "code v1 and v2 at once, tasks that only one of them has")
     with NodeProcess(old, "-n", "old", workers=2) as first, NodeProcess(new, "-n", "new", workers=2) as second:
         async with mesh.Client(seeds=[first.seed, second.seed], mdns=False) as client:
             await client.wait_ready(nodes=2)
             jobs = [client.submit(task, x) for x in range(JOBS) for task in ("both", "leaving", "coming")]
+            line.jobs = len(jobs)
             results = await asyncio.gather(*jobs)
+            line.lost = 0
         ran = Counter((job.task, job.node) for job in jobs)
     for job, result in zip(jobs, results, strict=True):
         assert result == (job.node if job.task == "both" else result)
     assert set(ran) == {("both", "old"), ("both", "new"), ("leaving", "old"), ("coming", "new")}
 
 
-async def test_a_roll_out_of_new_code_fails_no_job_that_either_serves(old: Path, new: Path) -> None:
+async def test_a_roll_out_of_new_code_fails_no_job_that_either_serves(
+    old: Path, new: Path, figures: Callable[[str, str], Figures]
+) -> None:
+    line = figures("11", "v2 takes the place of v1 under load")
     failed: list[BaseException] = []
     answers: Counter[str] = Counter()
     enough = asyncio.Event()
@@ -127,5 +145,6 @@ async def test_a_roll_out_of_new_code_fails_no_job_that_either_serves(old: Path,
                 await asyncio.gather(*callers)
                 with pytest.raises(mesh.UnknownTask):
                     await client.call("leaving", 1)
+    line.jobs, line.lost = sum(answers.values()) + len(failed), len(failed)
     assert failed == []
     assert set(answers) == {"old", "new"}

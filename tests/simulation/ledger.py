@@ -1,4 +1,4 @@
-"""Every job of a simulation: what it is to do, when it ran, what came of it. What must never be is checked as it goes."""
+"""Every job of a simulation: what it is to do, when it ran, what came of it; and what must never be."""
 
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ KILLED, INTERRUPTED, LIMITED = "killed", "interrupted", "limited"
 
 @dataclass(slots=True)
 class Plan:
-    """What a job does each time that it runs: for how many seconds, and how each time ends; the last one is repeated."""
+    """What a job does when it runs: for how many seconds, and how each time ends; the last of them is repeated."""
 
     task: TaskSpec
     seconds: float
@@ -176,7 +176,7 @@ class Ledger:
                 self._check_unhurried(entry, breaks[entry.client])
 
     def _check_unhurried(self, entry: Entry, breaks: int) -> None:
-        """A job that had all the time it needs has the end that it is planned to have, if it may run as often as that."""
+        """A job with all the time that it needs ends as planned, if it may run as often as that."""
         plan = entry.plan
         if isinstance(entry.outcome, NoNodes):
             return

@@ -100,10 +100,15 @@ class WorkerLost(Struct, frozen=True):
 
 
 class ForwardEnded(Struct, frozen=True):
-    """What came of a job sent on to another node: an item for its owner, or None if none took it."""
+    """What came of a job sent on to another node: an item for its owner, or None if none took it.
+
+    `began`: it may have run there all the same; `crashes`: workers that died of it so far.
+    """
 
     held: Held
     item: NodeItem | None
+    began: bool = False
+    crashes: int = 0
 
 
 class Draining(Struct, frozen=True):

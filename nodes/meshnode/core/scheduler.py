@@ -7,7 +7,7 @@ that the `Watch` sees drag on is taken back and given to another; the `Word` is 
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 from mesh.core.backoff import full_jitter
@@ -228,7 +228,7 @@ class Scheduler:
             case WorkerLost():
                 self._worker_lost(event, now)
             case ForwardEnded():
-                self._forward_ended(event.held, event.item, now)
+                self._forward_ended(event, now)
             case Draining():
                 self.word.drain()
             case Undraining():
@@ -259,7 +259,7 @@ class Scheduler:
         room = 0
         cost = AHEAD_S
         refusal: tuple[str, str] | None = None
-        known: set[bytes] = set()
+        known: set[bytes] | None = None
         for submit in jobs:
             if submit.task != task or submit.options != options:
                 if run:
@@ -269,14 +269,14 @@ class Scheduler:
                 entry = self.tasks.get(task) or self._entry_elsewhere(owner, task)
                 refusal = self._refusal(owner, entry, task, now, stale=stale)
                 if options is not None and options.resent:
-                    known = known or self._found_again(owner, jobs, now)
+                    known = self._found_again(owner, jobs, now) if known is None else known
                 if entry is not None:
                     room = self._room(owner, entry)
                     cost = entry.expected
                     if options is not None and options.crashes:
                         entry = entry.suspect
             job_id = submit.id
-            if job_id in known:
+            if known and job_id in known:
                 continue
             if entry is None or refusal is not None or job_id in ids or room <= 0:
                 reason, text = refusal or self._no_room(owner, job_id)
@@ -395,10 +395,10 @@ class Scheduler:
         for owner in answered:
             if owner.queued and not owner.windowed:
                 self.backlog.ring_again(owner)
-        if worker.lease is not None:
-            self._wear(worker, sum(len(one.ends) for one in ran))
         if worker.retired:
             self._dismiss_if_done(worker)
+        elif worker.lease is not None:
+            self._wear(worker, sum(len(one.ends) for one in ran))
 
     def _observe(self, ended: list[Held | None], ran: Ran) -> None:
         """Learn from jobs of one task that ended together."""
@@ -418,6 +418,9 @@ class Scheduler:
             self._reject(held, CANCELLED, "cancelled before it started")
             return
         held.unwanted = True  # a job that seems to run may yet come back unread
+        if how <= held.stopping:
+            return
+        held.stopping = how
         worker = self.pool.workers[held.worker]
         if self.pool.running(held):
             self._stop(worker, held, how)
@@ -477,6 +480,7 @@ class Scheduler:
         if worker is None:
             return
         unread: list[Held] = []
+        again: list[Held] = []
         counted: set[Quarantine] = set()
         for held in self.pool.remove(event.worker):
             if held.seq > event.started:
@@ -493,26 +497,29 @@ class Scheduler:
                 counted.add(quarantine)
                 if quarantine.crashed(now):
                     self._reject_all(held.entry.spec.name, QUARANTINED, _QUARANTINED)
-            self._lost_at_worker(held, reason, text, now)
+            if self._lost_at_worker(held, reason, text, now):
+                again.append(held)
             self.backlog.ring_again(held.owner)
         self._requeue(unread, now)
+        for held in reversed(again):  # they came before what was not read
+            self._try_again(held, 0.0, now)
 
-    def _lost_at_worker(self, held: Held, reason: str, text: str, now: float) -> None:
-        """A job's worker died: that is its end, unless it is a bridge caller's and may run again."""
+    def _lost_at_worker(self, held: Held, reason: str, text: str, now: float) -> bool:
+        """A job's worker died: that is its end, unless it is a bridge caller's and may run again; True if it is to."""
         if held.over:
             if self._outcomes.orphans.pop(held.submit.id, None) is not None:
                 self._outcomes.keep_orphaned(Lost(held.submit.id, held.submit.attempt, reason, True, text), now)
-            return
+            return False
         if held.owner.windowed or not held.entry.spec.idempotent or held.unwanted or reason not in (CRASH, WORKER):
             self._lost(held, reason, text)
-            return
+            return False
         held.crashes += reason == CRASH
         if held.crashes >= CRASHES:
             self._lost(held, POISON, f"{held.crashes} workers died while they ran this job; the last one: {text}")
-            return
+            return False
         if held.crashes:
             held.entry = held.entry.suspect
-        self._try_again(held, 0.0, now)
+        return True
 
     def _asks_again(self, held: Held, wait: float, now: float) -> bool:
         """A task wants a job to be tried again: a client does that itself, for a bridge caller it is done here."""
@@ -557,16 +564,27 @@ class Scheduler:
             self._reject(held, EXPIRED, "its time was up before a slot was free", queued=False)
         elif held.entry.quarantine.closed(now):
             self._reject(held, QUARANTINED, _QUARANTINED, queued=False)
+        elif held.entry.kind != ELSEWHERE and held.entry.spec.name not in self.tasks:
+            self._reject(held, UNKNOWN_TASK, f"no task {held.entry.spec.name!r} here any more", queued=False)
         else:
             held.cost = held.entry.expected
             self.backlog.add(held.owner, [held], front=True)
 
-    def _forward_ended(self, held: Held, item: NodeItem | None, now: float) -> None:
+    def _forward_ended(self, event: ForwardEnded, now: float) -> None:
+        """Another node is done with a job: it is over, or none took it, or it is to be tried again."""
+        held, item = event.held, event.item
         held.owner.running -= 1
         held.forwarded = False
-        if item is None and not held.over:
+        held.crashes = max(held.crashes, event.crashes)
+        if event.began:
+            held.submit.attempt += 1
+        if held.over:
+            pass
+        elif held.crashes >= CRASHES:
+            self._lost(held, POISON, f"{held.crashes} workers died while they ran this job")
+        elif item is None:
             self._wait_again(held, now)
-        elif item is not None and not held.over:
+        elif not (type(item) is Failed and item.again is not None and self._asks_again(held, item.again, now)):
             held.owner.replies.append(item)
             self._close(held)
         self.backlog.ring_again(held.owner)
@@ -587,6 +605,8 @@ class Scheduler:
                 self._reject_all(name, UNKNOWN_TASK, f"no task {name!r} here any more")
             elif anew.spec == entry.spec:
                 self.tasks[name] = entry
+                entry.quarantine.until = 0.0  # the code may have been mended
+                entry.quarantine.survived()
 
     def _reject_all(self, task: str, reason: str, text: str) -> None:
         """Give back all jobs of a task that wait."""
@@ -601,17 +621,13 @@ class Scheduler:
         if owner.gone:
             return
         self._keep_ends(now)
-        held: list[Held] = []
-        gone: dict[bytes, int | None] = {}
-        for job_id in ids:
-            one = owner.jobs.get(job_id) or self._adopt(owner, job_id, None)
-            if one is None:
-                gone[job_id] = None
-            else:
-                held.append(one)
+        self._adopt(owner, dict.fromkeys(ids))
+        held = [owner.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in owner.jobs]
+        gone: dict[bytes, int | None] = {job_id: None for job_id in ids if job_id not in owner.jobs}
         found = self._outcomes.find(gone, now)
         self.word.say(owner, *found.values())
-        self.word.tell_held(owner, held, [job_id for job_id in gone if job_id not in found])
+        # All of them, since what was found may be the end of an attempt before the one that is asked for.
+        self.word.tell_held(owner, held, list(gone))
 
     def _found_again(self, owner: Owner, jobs: list[Submit], now: float) -> set[bytes]:
         """Of attempts that may have been handed in before, return those that were; their outcomes are said if known."""
@@ -619,8 +635,9 @@ class Scheduler:
         resent = {job.id: job.attempt for job in jobs if job.options is not None and job.options.resent}
         known: set[bytes] = set()
         gone: dict[bytes, int | None] = {}
+        self._adopt(owner, resent)
         for job_id, attempt in resent.items():
-            held = owner.jobs.get(job_id) or self._adopt(owner, job_id, attempt)
+            held = owner.jobs.get(job_id)
             if held is None:
                 gone[job_id] = attempt
             elif held.submit.attempt == attempt:
@@ -631,15 +648,22 @@ class Scheduler:
                 known.add(job_id)
         return known
 
-    def _adopt(self, owner: Owner, job_id: bytes, attempt: int | None) -> Held | None:
-        """Let a job that came over another connection belong to an owner from now on."""
-        held = self._outcomes.orphans.get(job_id) or next(
-            (held for other in self.word.active.values() if other.windowed and (held := other.jobs.get(job_id))), None
-        )
-        if held is None or attempt not in (None, held.submit.attempt):
-            return None
+    def _adopt(self, owner: Owner, wanted: Mapping[bytes, int | None]) -> None:
+        """Let jobs that came over another connection belong to an owner from now on; those of these attempts only."""
+        orphans = self._outcomes.orphans
+        found = [orphans[job_id] for job_id in wanted.keys() & orphans.keys()]
+        for other in self.word.active.values():
+            if other is not owner and other.windowed:
+                found += [other.jobs[job_id] for job_id in wanted.keys() & other.jobs.keys()]
+        for held in found:
+            if held.submit.id not in owner.jobs and wanted[held.submit.id] in (None, held.submit.attempt):
+                self._take_over(held, owner)
+
+    def _take_over(self, held: Held, owner: Owner) -> None:
+        job_id = held.submit.id
         if held.waits:
-            return self._move(held, owner)
+            self._move(held, owner)
+            return
         held.owner.running -= 1
         if held.over:  # an orphan
             del self._outcomes.orphans[job_id]
@@ -652,9 +676,8 @@ class Scheduler:
         owner.running += 1
         owner.jobs[job_id] = held
         self.word.active[owner.key] = owner
-        return held
 
-    def _move(self, held: Held, owner: Owner) -> Held:
+    def _move(self, held: Held, owner: Owner) -> None:
         """Let a job that waits belong to another owner, at the end of what that has."""
         again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected)
         again.kept = held.kept
@@ -666,7 +689,6 @@ class Scheduler:
         owner.jobs[held.submit.id] = again
         self.backlog.add(owner, [again])
         self.word.active[owner.key] = owner
-        return again
 
     # calls that jobs make
 

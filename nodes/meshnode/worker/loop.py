@@ -13,13 +13,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import setproctitle
 
-from mesh.errors import JobCancelled
+from mesh.errors import JobCancelled, UnknownTask
 from mesh.inner import Answer, InnerClient
 from mesh.tasks import Task, ambient
 from mesh.wire.messages import Failed, Result, Submit
@@ -164,7 +165,8 @@ class WorkerLoop:
             loop.run_forever()
             while self._orders:
                 orders = self._orders.popleft()
-                if self._runner.tasks[orders.jobs[0].task].is_async:
+                task = self._task_of(orders)
+                if task is not None and task.is_async:
                     loop.remove_reader(self._link.fileno())
                     loop.run_until_complete(self._run_coroutines(orders))
                     loop.add_reader(self._link.fileno(), self._readable)
@@ -186,7 +188,7 @@ class WorkerLoop:
             self._loop.stop()
         elif not orders.jobs:
             self._stop_coroutine(orders.first)
-        elif not self._alone and self._runner.tasks[orders.jobs[0].task].is_async:
+        elif not self._alone and (task := self._task_of(orders)) is not None and task.is_async:
             for seq, job in enumerate(orders.jobs, orders.first):
                 self._start(seq, job, self._loop)
         else:
@@ -221,10 +223,24 @@ class WorkerLoop:
 
     # running them
 
+    def _task_of(self, orders: Orders) -> Task[..., Any] | None:
+        """Return the task of these jobs; they fail here and now if this code has none of the name."""
+        name = orders.jobs[0].task
+        task = self._runner.tasks.get(name)
+        if task is None:
+            gone = UnknownTask(f"no task {name!r} in the code that runs here")
+            self._ran += [Ran(seq, 0, 0, [failed(gone, job)]) for seq, job in enumerate(orders.jobs, orders.first)]
+            self._started[0] = orders.first + len(orders.jobs) - 1
+            orders.jobs.clear()
+            self._flush()
+        return task
+
     def _run(self, orders: Orders) -> None:
         """Run the jobs of a sync task, one after another."""
         clock, run, ends, started = time.perf_counter_ns, self._runner.run, self._ends, self._started
-        task = self._runner.tasks[orders.jobs[0].task]
+        task = self._task_of(orders)
+        if task is None:
+            return
         if self._runner.limit(task) is not None:
             run = self._run_limited
         self._show(task.name)
@@ -346,12 +362,16 @@ class WorkerLoop:
         if self._sending:
             return
         self._sending = True
+        ran: list[Ran] = []
         try:
             while ran := self._take_ran():
                 for packet in pack_ran(ran):
                     send(self._link, packet)
         except (BrokenPipeError, ConnectionError):
             self._ending = True  # the node is gone; so are we, as soon as the socket says so
+        except BaseException:
+            self._ran[:0] = ran  # for the next time; the node passes over what it has heard already
+            raise
         finally:
             self._sending = False
 
@@ -370,8 +390,9 @@ class WorkerLoop:
     def _nudged(self, _signal: int, _frame: FrameType | None) -> None:
         """The node asks for what has ended, since the job that runs drags on, or wants that one stopped."""
         if self._sending:
-            return  # this came in the midst of it; what it interrupts looks again when that is done
-        self._flush()
+            return  # this came in the midst of it; the node asks again if it has to
+        with suppress(MemoryError, RecursionError, OSError):  # not the affair of the task that runs: it goes next time
+            self._flush()
         if self._overdue:
             self._limit_over(_signal, _frame)
         self._stop_if_asked()

@@ -70,6 +70,13 @@ class Forked(msgspec.Struct, tag="forked"):
     pid: int
 
 
+class NotForked(msgspec.Struct, tag="not-forked"):
+    """Zygote → node: the worker of this slot could not be forked; why."""
+
+    slot: int
+    text: str
+
+
 class Exited(msgspec.Struct, tag="exited"):
     """Zygote → node: a worker ended, with this wait status."""
 
@@ -77,7 +84,7 @@ class Exited(msgspec.Struct, tag="exited"):
     status: int
 
 
-Report = Loaded | LoadFailed | Forked | Exited
+Report = Loaded | LoadFailed | Forked | NotForked | Exited
 
 _encode = msgspec.msgpack.Encoder().encode
 decode_report = msgspec.msgpack.Decoder(Report).decode
@@ -125,7 +132,13 @@ class Zygote:
             return False
         order = _decode_order(message)
         link, calls = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no process or no memory is left: the workers that are there go on
+            link.close()
+            calls.close()
+            self._control.send(_encode(NotForked(order.slot, f"it cannot be forked: {error.strerror}")))
+            return True
         if pid == 0:
             self._become_worker(order, link, calls, application)
         link.close()

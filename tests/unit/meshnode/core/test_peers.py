@@ -5,6 +5,9 @@ import pytest
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
+    FORCED,
+    RUNNING,
+    UNSTARTED,
     VERSIONS,
     WRONG_MESH,
     WRONG_VERSION,
@@ -13,19 +16,23 @@ from mesh.wire.messages import (
     Cancel,
     ClientItem,
     ClientMessage,
+    Drain,
     Hello,
+    Keep,
     NodeItem,
     Ping,
     Pong,
+    Query,
     Refuse,
     Reject,
     Stranger,
     Submit,
     SubmitLarge,
+    TaskSpec,
     Welcome,
 )
 from meshnode.core import peers as module
-from meshnode.core.events import CancelAsked, Event, Left, Spoken, Submitted
+from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
 from meshnode.core.peers import SILENCE_S, STALE_MS, Peers
 
@@ -231,3 +238,94 @@ def test_only_who_has_been_silent_for_long_is_forgotten() -> None:
     assert door.peers.forget_silent(100.0) == [Left(late), Left(talks)]
     assert door.peers.everyone() == []
     assert door.peers.forget_silent(200.0) == []
+
+
+# jobs of an earlier life of a client
+
+
+def test_what_is_asked_for_in_one_message_is_looked_for_in_one_go() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    events, _ = door.say(b"a", Query([submit(1).id, submit(2).id]), Ping(1), Query([submit(3).id]))
+    assert events == [Spoken(owner, [Pong(1)]), Queried(owner, [submit(n).id for n in (1, 2, 3)])]
+
+
+def test_what_is_asked_for_of_an_earlier_life_of_the_node_is_not_looked_for() -> None:
+    door = Door()
+    door.greet(b"a")
+    assert door.say(b"a", Query([submit(1).id]), epoch=b"epoch--0") == ([], [])
+
+
+def test_a_stranger_that_asks_is_told_to_greet_again() -> None:
+    events, items = Door().say(b"a", Query([submit(1).id]), Keep(submit(2).id))
+    assert events == []
+    assert [type(item) for item in items] == [Stranger]
+
+
+def test_a_greeting_and_a_question_may_come_together() -> None:
+    door = Door()
+    events, _ = door.say(b"a", hello(), Query([submit(1).id]))
+    assert [type(event) for event in events] == [Spoken, Queried]
+
+
+def test_a_job_is_kept_after_it_is_handed_in() -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    events, _ = door.say(b"a", Keep(submit(1).id), submit(1))
+    assert events == [Submitted(owner, [submit(1)]), KeepAsked(owner, submit(1).id)]
+
+
+@pytest.mark.parametrize("how", [UNSTARTED, RUNNING, FORCED])
+def test_how_far_a_cancel_goes_is_passed_on(how: int) -> None:
+    door = Door()
+    owner = door.greet(b"a")
+    assert door.say(b"a", Cancel(submit(1).id, how)) == ([CancelAsked(owner, submit(1).id, how)], [])
+
+
+# a node that changes, drains or stood still
+
+
+def test_who_greets_a_node_that_drains_hears_so_with_the_welcome() -> None:
+    door = Door()
+    door.peers.draining = True
+    events, _ = door.say(b"a", hello())
+    (spoken,) = events
+    assert isinstance(spoken, Spoken)
+    assert [type(item) for item in spoken.items] == [Welcome, Drain]
+
+
+def test_who_greets_after_the_node_described_itself_anew_hears_that() -> None:
+    door = Door()
+    anew = About("0" * 32, LIFE, "n1", "default", 4, 1, 1 << 20, [TaskSpec("new")])
+    door.peers.describe(anew)
+    events, _ = door.say(b"a", hello())
+    (spoken,) = events
+    assert isinstance(spoken, Spoken)
+    assert spoken.items == [Welcome(1, anew)]
+
+
+def test_time_for_which_the_node_itself_stood_still_does_not_count_as_silence() -> None:
+    door = Door()
+    silent, talks = door.greet(b"a", now=0.0), door.greet(b"b", now=5.0)
+    door.peers.excuse(10.0, 25.0)
+    assert door.peers.forget_silent(10.0 + SILENCE_S - 0.1) == []
+    assert door.peers.forget_silent(10.0 + SILENCE_S) == [Left(silent)]
+    assert door.peers.forget_silent(15.0 + SILENCE_S) == [Left(talks)]
+
+
+def test_nobody_is_heard_in_the_future_however_long_the_node_stood_still() -> None:
+    door = Door()
+    owner = door.greet(b"a", now=9.0)
+    door.peers.excuse(100.0, 10.0)
+    assert door.peers.forget_silent(10.0 + SILENCE_S) == [Left(owner)]
+
+
+def test_everybody_has_heard_what_was_said_once_all_have_spoken_since() -> None:
+    door = Door()
+    assert door.peers.have_heard(5)
+    door.say(b"a", hello(), stamp=5)
+    door.say(b"b", hello(), stamp=4)
+    assert not door.peers.have_heard(5)
+    door.say(b"b", Ping(1), stamp=5)
+    assert door.peers.have_heard(5)
+    assert not door.peers.have_heard(6)

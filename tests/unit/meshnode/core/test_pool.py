@@ -465,3 +465,68 @@ def test_a_worker_that_drags_on_does_not_count_among_those_that_short_jobs_are_p
 def test_a_new_worker_has_done_nothing_yet() -> None:
     worker = Worker(5)
     assert (worker.last, worker.load, worker.outstanding, worker.stuck) == (0, 0.0, {}, False)
+
+
+# workers that get nothing more
+
+
+def test_a_retired_worker_that_is_idle_is_chosen_for_nothing() -> None:
+    made = pool(1, concurrency=2)
+    made.retire(made.workers[1])
+    assert [made.pick(entry, 1) for entry in (SLOW, short(), steady(), coroutine())] == [None] * 4
+    assert (made.free, made.free_async, made.room(made.workers[1], short())) == (0, 0, 0)
+    assert not made.at_rest, "it is still there"
+    made.remove(1)
+    assert made.at_rest
+
+
+def test_a_retired_worker_at_work_ends_what_it_has_and_is_not_idle_then() -> None:
+    made = pool(1)
+    entry = short()
+    _, jobs = give(made, entry, 2)
+    worker = made.workers[1]
+    made.retire(worker)
+    assert made.pick(entry, 1) is None
+    assert made.room(worker, entry) == 0
+    assert made.running(jobs[0])
+    assert made.end(worker, [held.seq for held in jobs]) == jobs
+    assert (made.free, made.pick(entry, 1)) == (0, None)
+
+
+def test_no_steady_job_goes_behind_one_at_a_retired_worker_and_none_is_called_back_from_there() -> None:
+    made = pool(2)
+    entry = steady()
+    began = [give(made, entry) for _ in range(2)]
+    behind, _ = give(made, entry)
+    assert behind == began[0][0]
+    for key in (1, 2):
+        made.retire(made.workers[key])
+    assert made.pick(entry, 1) is None
+    assert made.ahead(2) == []
+    made.end(made.workers[behind], [began[0][1][0].seq])
+    assert made.pick(entry, 1) is None
+
+
+def test_coroutines_do_not_join_those_at_a_retired_worker() -> None:
+    made = pool(1, concurrency=3)
+    give(made, coroutine())
+    made.retire(made.workers[1])
+    assert made.pick(coroutine(), 1) is None
+    assert made.free_async == 0
+
+
+def test_a_spare_worker_is_chosen_only_by_who_asks_for_one() -> None:
+    made = pool(0, concurrency=2)
+    assert made.pick_spare() is None
+    made.add(9, spare=True)
+    assert [made.pick(entry, 1) for entry in (SLOW, short(), steady(), coroutine())] == [None] * 4
+    assert (made.free, made.at_rest) == (0, True)
+    worker = made.pick_spare()
+    assert worker is not None
+    held = job(short())
+    made.give(worker, [held])
+    assert (made.pick_spare(), made.at_rest, made.pick(held.entry, 1)) == (None, False, None)
+    made.end(worker, [held.seq])
+    assert made.pick_spare() is worker
+    made.retire(worker)
+    assert made.pick_spare() is None

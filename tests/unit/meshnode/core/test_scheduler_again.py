@@ -134,8 +134,12 @@ def test_what_a_client_that_could_not_be_reached_was_told_before_it_was_forgotte
     desk.die(2)
     desk.tell(CancelAsked(former, job_id(3)))
     desk.tell(Left(former))
-    kinds = [type(item) for item in ask(desk, owner, 1, 2, 3)]
-    assert sorted(kind.__name__ for kind in kinds) == ["Lost", "Result", "Result"]
+    assert ask(desk, owner, 1, 2, 3) == [
+        Result(job_id(1), 1, b"done"),
+        Lost(job_id(2), 1, CRASH, True, "killed"),
+        Accepted([job_id(3)]),
+        Started([job_id(3)]),
+    ]
 
 
 def test_what_was_cancelled_before_its_client_was_forgotten_is_found_as_rejected() -> None:
@@ -262,12 +266,12 @@ def test_an_attempt_that_was_dropped_or_is_not_known_runs() -> None:
 
 
 def test_another_attempt_of_a_job_that_ended_or_runs_is_run() -> None:
-    desk, former, owner = Desk(workers=2), client(1), client(2)
+    desk, former, owner = Desk(workers=3), client(1), client(2)
     desk.tell(Submitted(former, jobs([1, 2])))
     desk.end(1)
     desk.tell(Left(former))
     desk.tell(Submitted(owner, [resent(1, attempt=2), resent(2, attempt=2)]))
-    assert desk.order() == [1, 2, 1]
+    assert desk.order() == [1, 2, 1, 2]
     desk.end(1)
     desk.tell(Ended(desk.given[1][0], [Ran(1, 1, 1, [Result(job_id(2), 1, b"first")])]))
     desk.end(2)
@@ -325,12 +329,12 @@ def test_a_node_that_drains_finds_attempts_and_takes_no_new_ones() -> None:
 
 @pytest.mark.parametrize("heavy", [False, True])
 def test_a_job_that_is_kept_runs_although_its_client_left_and_is_found(*, heavy: bool) -> None:
-    desk, former, owner = Desk(), client(1), client(2)
-    desk.tell(Submitted(former, jobs([1, 2, 3])))
+    desk, former, owner = Desk(workers=2), client(1), client(2)
+    desk.tell(Submitted(former, jobs([0, 1, 2, 3])))
     desk.tell(KeepAsked(former, job_id(2)))
     desk.tell(Left(former))
-    desk.end(1)
-    assert desk.order() == [1, 2]
+    desk.end(0, 1)
+    assert desk.order() == [0, 1, 2]
     if heavy:
         end_heavily(desk, 2)
     else:
@@ -548,16 +552,17 @@ def test_jobs_that_end_together_count_each_for_the_lease_of_their_worker() -> No
 
 
 def test_a_node_that_stood_still_gives_back_what_clients_have_waiting_there() -> None:
-    desk, owner, caller = Desk(workers=1), client(), bridge()
-    desk.tell(Submitted(owner, [job(1)]))
-    desk.tell(Submitted(owner, [job(2)]), KeepAsked(owner, job_id(2)), Submitted(caller, [job(11), job(12)]))
-    desk.tell(Submitted(owner, [job(3)]))
-    desk.tell(Stalled())
-    assert desk.rejected(owner) == [(3, STALE)]
+    desk, owner, caller = Desk(workers=2), client(), bridge()
+    desk.tell(Submitted(owner, jobs([0, 1, 2, 3])), Submitted(caller, jobs([11, 12])))
+    desk.tell(KeepAsked(owner, job_id(2)), Stalled())
+    assert desk.rejected(owner) == [(1, STALE), (3, STALE)]
     assert desk.rejected(caller) == []
-    for _ in range(4):
-        desk.end(desk.order()[-1])
-    assert sorted(desk.order()) == [1, 2, 11, 12]
+    for _ in range(3):
+        for number in desk.order():
+            if number not in desk.results(owner) + desk.results(caller):
+                desk.end(number)
+    assert sorted(desk.results(owner) + desk.results(caller)) == [0, 2, 11, 12]
+    assert sorted(desk.order()) == [0, 2, 11, 12]
 
 
 def test_jobs_of_a_task_that_is_served_no_longer_are_given_back_and_those_that_run_end() -> None:
@@ -619,3 +624,13 @@ def test_when_the_grace_is_over_what_ran_for_a_client_that_left_is_told_nobody()
     lost = ask(desk, client(3), 2)
     assert [(type(item), getattr(item, "reason", "")) for item in lost] == [(Lost, GRACE)]
     assert taken_back_from(desk.effects) == []
+
+
+def test_a_worker_whose_successor_is_there_is_not_replaced_once_more() -> None:
+    desk, owner = Desk(workers=0), client()
+    desk.tell(WorkerReady(1, lease=1))
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.tell(WorkerReady(2), Retired(1))
+    desk.end(1)
+    assert Replace(1) not in desk.effects
+    assert dismissed(desk.effects) == [1]

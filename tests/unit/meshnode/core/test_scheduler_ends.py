@@ -664,3 +664,44 @@ def test_a_worker_that_takes_up_orders_it_was_to_give_back_tells_so_by_ending_th
     assert killed(desk.effects) == [worker]
     assert not any(isinstance(effect, Dispatch) for effect in desk.effects)
     assert taken_back_from(desk.effects) == [worker]
+
+
+# what comes late, or in an order of its own
+
+
+def test_what_a_worker_says_of_an_order_that_it_did_not_have_is_passed_over() -> None:
+    desk, owner = Desk(), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    ends: list[Result | Failed] = [Result(job_id(1), 1, b"done"), Result(job_id(2), 1, b"?")]
+    desk.tell(Ended(1, [Ran(1, 80_000, 40_000, ends)]), Ended(1, [Ran(7, 1, 1, [Result(job_id(3), 1, b"?")])]))
+    assert desk.results(owner) == [1]
+    assert desk.scheduler.pool.free == 1
+
+
+def test_a_worker_that_dies_after_its_bridge_caller_left_leaves_nothing_behind() -> None:
+    desk, owner = Desk(), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3], "short")))
+    desk.tell(Left(owner))
+    desk.taken_back(3)
+    desk.tell(WorkerLost(1, 1, "killed"), WorkerReady(2))
+    assert desk.told.get(owner.key) is None
+    assert (desk.scheduler.held, desk.at_worker(2)) == (0, [])
+
+
+def test_an_ordered_callers_next_job_waits_for_what_it_needs_when_the_one_before_it_is_cancelled() -> None:
+    desk, owner, other = Desk(concurrency=2), bridge(11, most=1), bridge(12)
+    desk.tell(Submitted(other, [job(9)]))
+    desk.tell(Submitted(owner, [job(1, "fetch"), job(2)]))
+    desk.tell(CancelAsked(owner, job_id(1)))
+    desk.end(9)
+    assert desk.order() == [9, 2]
+
+
+def test_what_runs_again_after_a_crash_goes_before_what_lay_unread_behind_it() -> None:
+    desk, owner = Desk(), bridge(most=1)
+    desk.scheduler.tasks["safe"].runtime.observe(100, 100 * 40e-6, 40e-6)
+    desk.tell(Submitted(owner, jobs([1, 2, 3, 4], "safe")))
+    desk.tell(WorkerLost(1, 2, "killed"), WorkerReady(2))
+    for number in (1, 2, 3, 4):
+        desk.end(number)
+    assert desk.at_worker(2) == [1, 2, 3, 4]
