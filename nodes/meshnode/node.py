@@ -414,6 +414,8 @@ class Node:
                 self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
         if events:
             self._take(events)
+        else:
+            self._front.recheck()
         if self._drained_at:
             self._look_who_knows()
 

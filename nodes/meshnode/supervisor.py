@@ -24,7 +24,7 @@ from mesh.errors import ConfigError
 from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result, Submit, TaskSpec
 from meshnode.config import Settings
 from meshnode.core.events import Called, Ended, Event, Retired, SpareLost, TakenBack, WorkerLost, WorkerReady
-from meshnode.core.orders import Orders
+from meshnode.core.orders import Orders, Ran
 from meshnode.core.respawn import Respawn
 from meshnode.generation import Generation, Link
 from meshnode.worker.link import (
@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 
 BURST = 16
 """Datagrams taken from one worker in one turn."""
+
+BURST_BYTES = 256 * 1024
+"""The same in bytes: others are not to wait for a worker whose results are large."""
 
 MANY = 32
 """Outcomes in a datagram that say that its worker is in the midst of many."""
@@ -199,6 +202,7 @@ class Supervisor:
 
     def _take_outcomes(self, link: Link, events: list[Event], *, all_of_them: bool = False) -> None:
         """Read what a worker has sent, as long as much comes; `all_of_them` where nothing follows."""
+        size = 0
         for _ in range(sys.maxsize if all_of_them else BURST):
             try:
                 datagram, descriptor = self._receiver.receive(link.ours, socket.MSG_DONTWAIT)
@@ -212,9 +216,13 @@ class Supervisor:
             ran = decode_ran(datagram)
             if ran:
                 attach(ran[0].ends, descriptor)
-                size = len(datagram) if descriptor is None else len(ran[0].ends[0].body)
-                events.append(Ended(link.key, ran, size))
-                if not all_of_them and len(ran[-1].ends) < MANY:
+                bytes_told = len(datagram) if descriptor is None else len(ran[0].ends[0].body)
+                size += bytes_told
+                events.append(Ended(link.key, ran, bytes_told))
+                back = [seq for one in ran if one.back for seq in _given_back(one)]
+                if back:
+                    events.append(TakenBack(link.key, back))
+                if not all_of_them and (len(ran[-1].ends) < MANY or size >= BURST_BYTES):
                     return  # it has hardly sent more; to be refused costs more than to be told again if it has
             else:
                 self._worker_ready(link, events)
@@ -761,6 +769,12 @@ def own_memory(pid: int) -> int:
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def _given_back(ran: Ran) -> range:
+    """The numbers of orders that a worker had read and has not begun."""
+    first = ran.first + len(ran.ends)
+    return range(first, first + ran.back)
 
 
 def _has_ended(pidfd: int, *, within: float = 0.0) -> bool:

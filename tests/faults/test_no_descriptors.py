@@ -70,7 +70,7 @@ async def test_a_node_without_descriptors_serves_on_and_recovers(
             at_first = process.num_fds()
             resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
             with opened(node.seed if side == "front" else node.bridge):
-                line.notice = wait_for(lambda: process.num_fds() >= LIMIT, 10.0)
+                line.notice = wait_for(lambda: process.num_fds() >= LIMIT - 1, 10.0)  # it may let go of its listener
                 before = cpu(process)
                 begun = time.monotonic()
                 time.sleep(WATCHED_S)  # noqa: ASYNC251  # nobody is to ask anything meanwhile

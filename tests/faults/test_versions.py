@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -130,21 +131,20 @@ async def test_a_roll_out_of_new_code_fails_no_job_that_either_serves(
             except mesh.MeshError as error:
                 failed.append(error)
 
-    with NodeProcess(old) as first, NodeProcess(old) as second:
+    with NodeProcess(old) as first, NodeProcess(old) as second, ExitStack() as stack:
         async with mesh.Client(seeds=[first.seed, second.seed], mdns=False) as client:
             await client.wait_ready(nodes=2)
             callers = [asyncio.create_task(call(client)) for _ in range(8)]
             assert await asyncio.to_thread(first.stop) == 0
-            with NodeProcess(new, bind=first.seed) as replaced:
-                await client.wait_ready("coming")
-                assert await client.call("coming", 7) == 7
-                assert await asyncio.to_thread(second.stop) == 0
-                assert replaced.seed == first.seed
-                await asyncio.sleep(0.2)
-                enough.set()
-                await asyncio.gather(*callers)
-                with pytest.raises(mesh.UnknownTask):
-                    await client.call("leaving", 1)
+            await asyncio.to_thread(stack.enter_context, NodeProcess(new, bind=first.seed))
+            await client.wait_ready("coming")
+            assert await client.call("coming", 7) == 7
+            assert await asyncio.to_thread(second.stop) == 0
+            await asyncio.sleep(0.2)
+            enough.set()
+            await asyncio.gather(*callers)
+            with pytest.raises(mesh.UnknownTask):
+                await client.call("leaving", 1)
     line.jobs, line.lost = sum(answers.values()) + len(failed), len(failed)
     assert failed == []
     assert set(answers) == {"old", "new"}

@@ -108,6 +108,7 @@ class Story:
         self.attempt = submit.attempt
         self.expires = expires
         self.worker = 0
+        self.last_worker = 0
         self.given = 0.0
         self.ran: set[int] = set()
         self.runs = False
@@ -335,7 +336,8 @@ class Mesh(RuleBasedStateMachine):
         """Jobs of clients of which the node has at most one attempt, so that it is clear which one is meant."""
         known = [story for story in self.stories if story.owner.windowed]
         holding = [story.submit.id for story in known if story.open or story.orphan]
-        return [story for story in known if holding.count(story.submit.id) <= 1]
+        latest = [story for story in known if self.by_attempt[story.submit.id, story.attempt] is story]
+        return [story for story in latest if holding.count(story.submit.id) <= 1]
 
     def client(self, who: int) -> Owner:
         clients = [owner for owner in self.owners if owner.windowed]
@@ -657,7 +659,8 @@ class Mesh(RuleBasedStateMachine):
             case Kill():
                 worker = self.workers[effect.worker]
                 assert not worker.killed
-                assert any(story.how == FORCED or self.overdue(story) for story in worker.outstanding.values())
+                had = [story for story in self.stories if story.last_worker == worker.key]
+                assert any(story.how == FORCED or self.overdue(story) for story in had)
                 worker.killed = True
             case Replace():
                 worker = self.workers[effect.worker]
@@ -683,7 +686,7 @@ class Mesh(RuleBasedStateMachine):
             assert job.attempt not in story.ran, "no attempt is given again that a worker has taken up"
             assert story.waits
             assert story.expires > self.now
-            story.worker = worker.key
+            story.worker = story.last_worker = worker.key
             story.given = self.now
             assert seq not in worker.outstanding
             worker.outstanding[seq] = story
@@ -692,11 +695,8 @@ class Mesh(RuleBasedStateMachine):
         worker.socket.append(orders)
         tasks = {story.submit.task for story in worker.outstanding.values()}
         if self.concurrency > 1 and "co" in tasks:
-            assert (
-                tasks == {"co"}
-                or len(worker.outstanding) == 1
-                or all(story.owner.ordered for story in worker.outstanding.values())
-            )
+            of_several = len(worker.outstanding) > 1 and any(not s.owner.ordered for s in worker.outstanding.values())
+            assert tasks == {"co"} or not of_several
             assert len(worker.outstanding) <= self.concurrency
 
     def taken_back(self, worker: FakeWorker, answers: list[Event]) -> None:
@@ -728,8 +728,10 @@ class Mesh(RuleBasedStateMachine):
                         assert any(s.open and s.owner is owner for s in self.stories if s.submit.id == job_id)
                     self.answered.update(item.ids)
                 case Unknown():
+                    forgotten = set(item.ids) - self.answered
+                    assert not any(self.known(story) for story in self.stories if story.submit.id in forgotten)
+                    assert not any(story.open for story in self.stories if story.submit.id in item.ids)
                     self.answered.update(item.ids)
-                    assert not any(self.known(story) for story in self.stories if story.submit.id in item.ids)
                 case Result() | Failed() | Reject() | Lost():
                     story = self.story(item.id, item.attempt)
                     self.answered.add(item.id)

@@ -10,11 +10,14 @@ from mesh.core.effects import Close, Effect, Greet, Joined, Parted, Progress, Se
 from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import JobRecord
 from mesh.core.session import Session
-from mesh.errors import NoNodes
+from mesh.errors import JobLost, NoNodes
 from mesh.wire.messages import CRASH, MAGIC, VERSIONS, WORKER, ClientMessage, Failed, Hello, Lost, NodeMessage
 from tests.simulation.agenda import Agenda
-from tests.simulation.ledger import Ledger, Plan
+from tests.simulation.ledger import Entry, Ledger, Plan
 from tests.simulation.network import Link, Network
+
+HELD_S = 0.5
+"""Seconds that a task's own back-off takes at most."""
 
 NEVER = float("inf")
 
@@ -31,6 +34,7 @@ class SimulatedClient:
         self.clock = rng.randrange(1000) * 1024.0
         self.stalled = False
         self.dead = False
+        self._late = False
         self.breaks = 0
         self.links: dict[int, Link | None] = {}
         self.session = Session(rng)
@@ -46,8 +50,7 @@ class SimulatedClient:
         self._missed: list[Callable[[], None]] = []
         self._resumed = self._joined = 0.0
         self._submitted = 0
-        self._asked_again = 0
-        self._began = self.now
+        self._again_at: list[float] = []
 
     @property
     def now(self) -> float:
@@ -93,8 +96,9 @@ class SimulatedClient:
         elif key in self.links:
             wants = [item.id for item in message.items if isinstance(item, Failed | Lost) and _wants_another(item)]
             self._turn([Heard(key, message)])
-            if wants:
-                self._asked_again += sum(1 for job_id in wants if not self._ledger.jobs[job_id].record.over)
+            for record in [self._ledger.jobs[job_id].record for job_id in wants]:
+                if not record.over:
+                    self._again_at.append(record.delayed[0] if record.delayed is not None else self.now)
 
     def lose(self, key: int, why: str) -> None:
         """A link is gone."""
@@ -189,14 +193,27 @@ class SimulatedClient:
             if entry.plan.timeout == entry.plan.task.timeout:
                 due = max(due, self._joined)  # it is a node that says how much time such jobs have
             self._ledger.settled(record, outcome, self._agenda.now, due=due)
-            if isinstance(outcome, NoNodes):
+            if isinstance(outcome, JobLost):
+                self._check_loss(entry, str(outcome))
+            elif isinstance(outcome, NoNodes):
                 assert not len(self.session.roster), f"there are nodes: {entry.story()}"
+
+    def _check_loss(self, entry: Entry, why: str) -> None:
+        """A job is lost for a reason: its worker died under it, or something befell its node or the way there."""
+        node = entry.record.node or ""
+        if "it died" in why or "the node stopped" in why:
+            assert any(one.where == node for one in entry.executions), f"lost though it never ran: {entry.story()}"
+        elif "goodbye" in why:
+            assert self._late or self._network.slowed, f"lost on its way to a node that left: {entry.story()}"
+        else:
+            number = int(node.removeprefix("n").partition(".")[0])
+            assert self._network.is_harmed(self.number, number), f"lost for nothing: {entry.story()}"
 
     # faults
 
     def stall(self) -> None:
         """Its loop stands still."""
-        self.stalled = True
+        self.stalled = self._late = True
 
     def resume(self) -> None:
         """It goes on: what has come meanwhile is there at once, before the timers that are due or after them."""
@@ -225,9 +242,20 @@ class SimulatedClient:
         for view in self.session.roster:
             left = [self._ledger.jobs[job_id].story() for job_id in view.outstanding]
             assert not left, f"{name} still waits at {view.about.name} for: {left}"
+        self._check_budget(name)
+
+    def _check_budget(self, name: str) -> None:
+        """Between any two moments there are no more further attempts than a while saves up, and than come in between.
+
+        What tasks want to wait themselves may bring together what the budget has spread.
+        """
         rate = FLOOR + SHARE * self._submitted / PERIOD_S
-        most = rate * (PERIOD_S + self.now - self._began) + 1
-        assert self._asked_again <= most, f"{name} tried {self._asked_again} times again, and {most:.0f} would do"
+        most = least = 0.0
+        for count, at in enumerate(sorted(self._again_at)):
+            ahead = count - rate * at
+            least = ahead if not count else min(least, ahead)
+            most = max(most, ahead - least)
+        assert most <= rate * (PERIOD_S + HELD_S) + 1, f"{name} tried again more often than it may: {most:.0f}"
 
 
 def _wants_another(item: Failed | Lost) -> bool:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Result, RetrySpec, TaskSpec
 from tests.simulation.ledger import AGAIN, CRASH, CRASHES, FAILED, HANG, IN_A_ROW, RESULT, Plan
+from tests.simulation.life import Life, Size
 from tests.simulation.network import Link
-from tests.simulation.node import Life, Size
 from tests.simulation.world import World
 
 PLAIN = TaskSpec("plain")
@@ -67,7 +67,8 @@ class Scenario:
     def _settle(self) -> None:
         world = self.world
         quarantined = any(deaths >= IN_A_ROW for deaths in world.ledger.deaths.values())
-        until = world.agenda.now + (QUARANTINED_S if quarantined else DRAINED_S)
+        work = sum(entry.plan.seconds for entry in world.ledger.jobs.values())
+        until = world.agenda.now + (QUARANTINED_S if quarantined else DRAINED_S) + 3 * work
         rest = FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S
         world.run(rest)
         while world.ledger.open and world.agenda.now < until:
@@ -95,8 +96,7 @@ class Scenario:
     def _plans(self) -> list[Plan]:
         rng = self.rng
         kind = rng.choice(MIXES)
-        most = 30 if kind is _short else 12
-        return [kind(rng) for _ in range(rng.randint(1, most))]
+        return [kind(rng) for _ in range(rng.randint(1, MOST.get(kind, 12)))]
 
 
 def _seconds(rng: random.Random) -> float:
@@ -137,7 +137,21 @@ def _nagging(rng: random.Random) -> Plan:
     return Plan(NAG_FREELY, 0.001, (*[AGAIN] * 9, rng.choice((RESULT, AGAIN))))
 
 
-MIXES = (_short, _healthy, _healthy, _any, _any, _any, _nagging)
+def _long(rng: random.Random) -> Plan:
+    return Plan(rng.choice((PLAIN, SAFE, ASYNC)), rng.uniform(2.0, 18.0))
+
+
+def _beside_poison(rng: random.Random) -> Plan:
+    return Plan(ASYNC, rng.uniform(0.0, 0.3), (CRASH,) if rng.random() < 0.1 else (RESULT,))
+
+
+def _calling(rng: random.Random) -> Plan:
+    return Plan(PLAIN, _seconds(rng), calls=rng.choice((_healthy, _healthy, _any, _calling))(rng))
+
+
+MIXES = (_short, _healthy, _healthy, _any, _any, _any, _nagging, _long, _beside_poison, _calling)
+MOST: dict[Callable[[random.Random], Plan], int] = {_short: 60, _nagging: 40, _long: 3}
+"""Jobs of a kind that are handed in at once, at most; of the others 12."""
 
 
 # faults: each begins now, sees to its own end, and tells what it is
@@ -230,12 +244,8 @@ def _part(world: World, rng: random.Random) -> str:
 
 def _slow(world: World, rng: random.Random) -> str:
     seconds = rng.uniform(0.5, 3.0)
-    world.network.slower = 0.2
-
-    def end() -> None:
-        world.network.slower = 0.0
-
-    world.agenda.after(seconds, end)
+    world.network.slow_down(0.2)
+    world.agenda.after(seconds, lambda: world.network.slow_down(0.0))
     return f"every message takes 200 ms longer, for {seconds:.3f} s"
 
 
@@ -251,7 +261,8 @@ def _kill_worker(world: World, rng: random.Random) -> None:
     life = rng.choice(world.nodes).life
     if life is None:
         return
-    worker = life.workers[rng.choice(list(life.workers))] if life.workers else None
+    workers = life.staff.workers
+    worker = workers[rng.choice(list(workers))] if workers else None
     if worker is not None and worker.key in life.scheduler.pool.workers:
         suspects = [world.ledger.jobs[job_id] for job_id in worker.suspects()]
         deaths = world.ledger.deaths
@@ -283,8 +294,8 @@ def _replace(world: World, rng: random.Random) -> str:
     life = node.life
     if life is None:
         return f"node {node.number} has no workers"
-    for key in list(life.workers):
-        world.agenda.after(rng.uniform(0.0, 0.1), lambda key=key: life.order(lambda: life.replace(key)))  # type: ignore[misc]
+    for key in list(life.staff.workers):
+        world.agenda.after(rng.uniform(0.0, 0.1), lambda key=key: life.order(lambda: life.staff.replace(key)))  # type: ignore[misc]
     return f"all workers of node {node.number} are replaced"
 
 

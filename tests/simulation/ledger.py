@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mesh.core.record import JobRecord
 from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshError, NoNodes, PoisonTask
-from mesh.wire.messages import Failed, Result, TaskSpec
+from mesh.wire.messages import ClientMessage, Failed, Lost, Reject, Result, Submit, TaskSpec
 
 CRASHES = 3
 """Workers that die of one job before it is given up."""
@@ -20,15 +20,23 @@ KILLED, INTERRUPTED, LIMITED = "killed", "interrupted", "limited"
 """How an execution ends: the first five by the job's own doing, the others by what is done to it."""
 
 
+Outcome = Result | Failed | MeshError | Reject | Lost
+"""What came of a job; the last two only where another job has called it."""
+
+
 @dataclass(slots=True)
 class Plan:
-    """What a job does when it runs: for how many seconds, and how each time ends; the last of them is repeated."""
+    """What a job does when it runs: for how many seconds, and how each time ends; the last of them is repeated.
+
+    `calls`: halfway through it calls such another one, and waits for that.
+    """
 
     task: TaskSpec
     seconds: float
     ends: tuple[str, ...] = (RESULT,)
     timeout: float | None = None
     priority: int = 5
+    calls: "Plan | None" = None
 
     @property
     def poison(self) -> bool:
@@ -54,7 +62,11 @@ class Execution:
 
 @dataclass(slots=True)
 class Entry:
-    """One job. `deaths`: workers that died of it, or as it seemed; `cancelled`: it was asked to end."""
+    """One job. `deaths`: workers that died of it, or as it seemed; `cancelled`: it was asked to end.
+
+    `client` is 0 for a job that another one has called; `called`: those that it has called itself. `given_up`: it came
+    to a node that its client had given up before that, for its silence.
+    """
 
     plan: Plan
     client: int
@@ -64,7 +76,9 @@ class Entry:
     deaths: int = 0
     cancelled: bool = False
     abandoned: bool = False
-    outcome: Result | Failed | MeshError | None = None
+    given_up: bool = False
+    called: list["Entry"] = field(default_factory=list)
+    outcome: Outcome | None = None
     ended: float = 0.0
 
     def story(self) -> str:
@@ -99,14 +113,51 @@ class Ledger:
     def began(self, job_id: bytes, where: str, attempt: int, now: float) -> tuple[Entry, Execution, str]:
         """A worker takes a job up; return how it is going to end if nothing is done to it."""
         entry = self.jobs[job_id]
-        outcome = entry.outcome
-        assert not (isinstance(outcome, MeshError) and outcome.started is False), f"ran all the same: {entry.story()}"
+        assert not _surely_not_run(entry.outcome), f"ran all the same: {entry.story()}"
+        assert not entry.given_up, f"was given up before it came to its node, and runs: {entry.story()}"
+        again = any(one.where == where and one.attempt == attempt for one in entry.executions)
+        assert not again or not entry.client, f"one attempt runs twice at one node: {entry.story()}"
         if not entry.plan.task.idempotent:
             assert all(one.how == AGAIN for one in entry.executions), f"runs twice (now at {where}): {entry.story()}"
         how = entry.plan.ends[min(len(entry.executions), len(entry.plan.ends) - 1)]
         execution = Execution(where, attempt, now)
         entry.executions.append(execution)
         return entry, execution, how
+
+    def called(self, parent: Entry, now: float) -> Submit:
+        """A job that runs calls another one; return what its node is to hear."""
+        plan = parent.plan.calls
+        assert plan is not None
+        job_id = parent.record.id[:8] + len(self.jobs).to_bytes(8, "big")
+        record = JobRecord(job_id, plan.task.name, b"args")
+        entry = self.jobs[job_id] = Entry(plan, 0, record, now)
+        parent.called.append(entry)
+        remaining = None if plan.timeout is None else int(plan.timeout * 1000)
+        return Submit(job_id, 1, plan.task.name, 0, remaining, None, b"args")
+
+    def answered(self, item: Result | Failed | Reject | Lost, now: float) -> None:
+        """A job that another one has called is over."""
+        entry = self.jobs[item.id]
+        assert entry.outcome is None, f"ends twice, now with {item!r}: {entry.story()}"
+        entry.outcome, entry.ended = item, now
+        ways = {one.how for one in entry.executions}
+        match item:
+            case Result():
+                assert RESULT in ways, f"a result of nothing: {entry.story()}"
+            case Failed():
+                assert ways & {FAILED, AGAIN, LIMITED}, f"a failure of nothing: {entry.story()}"
+            case Reject():
+                assert not entry.executions, f"it did run: {entry.story()}"
+            case Lost():
+                assert not item.started or entry.executions, f"it did not run: {entry.story()}"
+
+    def arrived(self, message: ClientMessage) -> None:
+        """A node reads this: jobs that their client has given up for the node's silence are not to run any more."""
+        for item in message.items:
+            if type(item) is Submit:
+                entry = self.jobs[item.id]
+                if entry.outcome is not None and "silent for" in str(entry.outcome):
+                    entry.given_up = True
 
     def died(self, job_id: bytes, where: str) -> None:
         """A worker has died of a job, or as it seems to who looks from outside."""
@@ -167,11 +218,9 @@ class Ledger:
     def check_all(self, breaks: dict[int, int]) -> None:
         """Look at every job when all is over. `breaks`: how often a client lost sight of jobs that a node held."""
         for entry in self.jobs.values():
-            if entry.abandoned:
+            if entry.abandoned or not entry.client:
                 continue
             assert entry.outcome is not None, f"never ends: {entry.story()}"
-            started = getattr(entry.outcome, "started", True)
-            assert started is not False or not entry.executions, f"ran after its end: {entry.story()}"
             if not entry.cancelled and entry.plan.timeout is None:
                 self._check_unhurried(entry, breaks[entry.client])
 
@@ -188,4 +237,9 @@ class Ledger:
         elif plan.ends == (HANG,) or plan.overruns:
             assert isinstance(entry.outcome, Failed | JobTimeout | JobLost), f"ran without limit: {entry.story()}"
         elif plan.ends == (RESULT,):
-            assert isinstance(entry.outcome, Result | JobLost), f"no result: {entry.story()}"
+            ends = (Result, JobLost, *[Failed for one in entry.called if not isinstance(one.outcome, Result)])
+            assert isinstance(entry.outcome, ends), f"no result: {entry.story()}"
+
+
+def _surely_not_run(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Reject) or (isinstance(outcome, MeshError) and outcome.started is False)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from mesh.wire.messages import VERSIONS, About, Bye, ClientMessage, Drain, NodeMessage, TaskSpec, Welcome
+from mesh.wire.messages import VERSIONS, About, Bye, ClientMessage, Drain, NodeMessage, Welcome
 from meshnode.core import events
 from meshnode.core.effects import (
     Dismiss,
@@ -21,19 +21,18 @@ from meshnode.core.effects import (
     TakeBack,
 )
 from meshnode.core.peers import Peers
-from meshnode.core.respawn import Respawn
 from meshnode.core.scheduler import Scheduler
-from meshnode.node import GIVEN_UP_S, STALL_S, SWEEP_S
+from meshnode.node import GIVEN_UP_S, KNOWN_S, STALL_S, SWEEP_S
 from tests.simulation.agenda import Agenda
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link, Network
-from tests.simulation.worker import SimulatedWorker
+from tests.simulation.staff import SETUP_S, Staff
 
 BURST = 64
 """Messages that a node takes in one turn (`meshnode.front`)."""
 
-SETUP_S = 0.01
-"""Seconds from a worker's start until it is ready."""
+DYING_S = 0.02
+"""Seconds by which a node's workers follow it."""
 
 NEVER = float("inf")
 
@@ -66,18 +65,22 @@ class Life:
         self.leaving = False
         self.clock = rng.randrange(1000) * 1024.0
         self.peers = Peers(about)
-        self.workers: dict[int, SimulatedWorker] = {}
+        self.staff = Staff(
+            network.agenda, ledger, rng,
+            where=about.name, slots=size.workers, concurrency=size.concurrency, lease=size.lease,
+            say=self._hear, in_time=self.in_time,
+        )  # fmt: skip
         self.scheduler = Scheduler(
-            about.tasks, slots=size.workers, concurrency=size.concurrency, taken_up=self._taken_up, rng=rng
+            about.tasks, slots=size.workers, concurrency=size.concurrency, taken_up=self.staff.taken_up, rng=rng
         )
-        self.on_empty: Callable[[], None] | None = None
+        self._network = network
+        self._on_empty: Callable[[], None] | None = None
+        self._on_known: Callable[[], None] | None = None
+        self._drained_at = 0
         self._agenda: Agenda = network.agenda
         self._ledger = ledger
         self._rng = rng
-        self._respawn = Respawn()
         self._links: dict[bytes, Link] = {}
-        self._slots: dict[int, int] = {}
-        self._last_worker = 0
         self._last_owner = 0
         self._armed = NEVER
         self._posted: list[events.Event] = []
@@ -86,7 +89,7 @@ class Life:
         self._missed: list[Callable[[], None]] = []
         self._sweep_at = self.now
         self._sweep()
-        self.take([self._ready(self._fork(slot)) for slot in range(size.workers)])
+        self.take(self.staff.begin())
 
     @property
     def now(self) -> float:
@@ -112,12 +115,14 @@ class Life:
             if link.void:
                 continue
             self._last_owner += 1
+            self._ledger.arrived(message)
             some, answers = self.peers.take(link.routing_id, message, self.now, self._last_owner)
             happened += some
             if answers:
                 self._send(link.routing_id, NodeMessage(0, 0, 0, 0, self._stamp(), answers))
         if happened:
             self.take(happened)
+        self._look_who_knows()
 
     def _stamp(self) -> int:
         return int(self.now * 1000)
@@ -171,37 +176,53 @@ class Life:
     def _perform(self, effect: Effect, answers: list[events.Event]) -> None:  # noqa: C901  # one flat match
         match effect:
             case Dispatch():
-                if effect.worker in self.workers:
-                    self.workers[effect.worker].give(effect.first, effect.jobs)
+                self.staff.dispatch(effect.worker, effect.first, effect.jobs)
             case Reply():
-                peer = self.peers.of(effect.owner)
-                if peer is not None:
-                    load = effect.free, effect.free_async, effect.window, effect.seen
-                    self._send(peer.routing_id, NodeMessage(*load, self._stamp(), effect.items))
+                if effect.owner.windowed:
+                    self._reply(effect)
+                else:
+                    self.staff.answer(-effect.owner.key, effect.items)
             case TakeBack():
-                worker = self.workers.get(effect.worker)
-                seqs = worker.take_back() if worker is not None else []
-                answers += [events.TakenBack(effect.worker, seqs)] if seqs else []
+                answers += self.staff.take_back(effect.worker)
             case Interrupt():
-                if effect.worker in self.workers:
-                    self.workers[effect.worker].interrupt(effect.seq)
+                self.staff.interrupt(effect.worker, effect.seq)
             case Kill():
-                if effect.worker in self.workers:
-                    self.workers[effect.worker].kill()
+                self.staff.kill_one(effect.worker)
             case Replace():
-                self.replace(effect.worker)
+                self.staff.replace(effect.worker)
+            case Spare():
+                self.staff.spare()
             case Dismiss():
-                if effect.worker in self.workers:
-                    self.workers[effect.worker].end()
+                self.staff.end_one(effect.worker)
             case Empty():
-                if self.on_empty is not None:
-                    self.on_empty()
-            case Forward() | Spare():
+                if self._on_empty is not None:
+                    self._on_empty()
+            case Forward():
                 raise AssertionError(f"nobody asked for that: {effect}")
             case _ as never:
                 assert_never(never)
 
+    def _reply(self, reply: Reply) -> None:
+        peer = self.peers.of(reply.owner)
+        if peer is not None:
+            load = reply.free, reply.free_async, reply.window, reply.seen
+            self._send(peer.routing_id, NodeMessage(*load, max(self._stamp(), self._drained_at), reply.items))
+
+    def _hear(self, reports: list[events.Event]) -> None:
+        """A worker, or the zygote, says this."""
+        if self.stalled:
+            self._reports += reports
+        elif not self.dead:
+            self.take(reports)
+
     # time
+
+    def in_time(self, act: Callable[[], None]) -> None:
+        """Have its loop do this, once it can, if it is there then."""
+        if self.stalled:
+            self._missed.append(lambda: self.in_time(act))
+        elif not self.dead:
+            act()
 
     def _sweep(self) -> None:
         """Look for silent clients, as `meshnode.node` does."""
@@ -220,15 +241,13 @@ class Life:
         self._agenda.after(SWEEP_S, self._sweep)
 
     def order(self, act: Callable[[], None]) -> None:
-        """Have its loop do this, once it can, if it is still there and stays."""
-        if self.stalled:
-            self._missed.append(lambda: self.order(act))
-        elif not (self.dead or self.leaving):
-            act()
+        """Have it do this, unless it leaves."""
+        self.in_time(lambda: None if self.leaving else act())
 
     def stall(self, *, threads: bool) -> None:
         """Its loop stands still; with `threads` the whole process does."""
         self.stalled, self.stopped = True, threads
+        self._network.harm(0, self.number)
 
     def resume(self) -> None:
         """It goes on: what has come meanwhile is there at once, before the timers that are due or after them."""
@@ -257,50 +276,61 @@ class Life:
     def turn_away(self) -> None:
         """Take nothing new, and say so."""
         self.peers.draining = True
+        self._drained_at = self._stamp() + 1
         self.take([events.Draining(), *(events.Spoken(peer.owner, [Drain()]) for peer in self.peers.everyone())])
 
     def welcome_again(self) -> None:
         """Take back `turn_away`."""
+        self._drained_at = 0
         self.peers.draining = False
         greeting = Welcome(VERSIONS[1], self.about)
         self.take([events.Undraining(), *(events.Spoken(peer.owner, [greeting]) for peer in self.peers.everyone())])
 
     def stop(self, grace: float, *, then: Callable[[], None]) -> None:
-        """Finish what is held within the grace, end the workers, say goodbye."""
+        """Finish what is held within the grace, end the workers, say goodbye once all clients know."""
         self.leaving = True
-        over = False
+        agenda, over = self._agenda, False
 
-        def finish(*, at_once: bool) -> None:
+        def goodbye() -> None:
+            self.in_time(lambda: self._say_goodbye(then))
+
+        def empty() -> None:
             nonlocal over
-            if over or self.dead:
-                return
-            if self.stalled:
-                self._missed.append(lambda: finish(at_once=at_once))
-                return
-            over = True
-            if at_once:
-                self.take([events.GraceOver()])
-                for worker in list(self.workers.values()):
-                    worker.kill()
-            self._agenda.after(SETUP_S, lambda: self._say_goodbye(then))
+            if not over:
+                over = True
+                self.staff.stop(at_once=False)
+                agenda.after(SETUP_S, await_all)
 
-        self.on_empty = lambda: self._agenda.after(0.0, lambda: finish(at_once=False))
-        self._agenda.after(grace, lambda: finish(at_once=True))
+        def await_all() -> None:
+            self._on_known = lambda: agenda.after(0.0, goodbye)
+            agenda.after(KNOWN_S, goodbye)
+            self._look_who_knows()
+
+        def grace_over() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                self.take([events.GraceOver()])
+                self.staff.stop(at_once=True)
+                agenda.after(SETUP_S, goodbye)
+
+        self._on_empty = lambda: agenda.after(0.0, lambda: self.in_time(empty))
+        agenda.after(grace, lambda: self.in_time(grace_over))
         self.turn_away()
 
+    def _look_who_knows(self) -> None:
+        if self._on_known is not None and self.peers.have_heard(self._drained_at):
+            self._on_known()
+
     def _say_goodbye(self, then: Callable[[], None]) -> None:
-        if self.stalled:
-            self._missed.append(lambda: self._say_goodbye(then))
-        elif not self.dead:
-            self.take([events.Spoken(peer.owner, [Bye()]) for peer in self.peers.everyone()])
-            self.die(rest_arrives=True)
-            then()
+        self.take([events.Spoken(peer.owner, [Bye()]) for peer in self.peers.everyone()])
+        self.die(rest_arrives=True)
+        then()
 
     def die(self, *, rest_arrives: bool, silent: bool = False) -> None:
         """The process ends, and its workers with it within moments. `silent`: the whole host does."""
         self.dead = True
-        for worker in self.workers.values():
-            self._agenda.after(0.0 if silent else self._rng.uniform(0.0, 0.02), worker.die)
+        self.staff.die(0.0 if silent else DYING_S)
         for link in self._links.values():
             if silent:
                 link.silence()

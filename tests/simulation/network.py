@@ -88,6 +88,7 @@ class Link:
 
     def end(self, why: str, *, rest_arrives: bool) -> None:
         """It breaks, and both ends come to know; what was said to the client may arrive before that."""
+        self._harm()
         self.there.cut = True
         self.gone = True
         if rest_arrives:
@@ -97,23 +98,37 @@ class Link:
             if not silent:
                 self._network.agenda.after(MOST_S, lambda: self.caller.lose(self.key, why))
 
+    def _harm(self) -> None:
+        self._network.harm(self.caller.number, self.listener.number)
+
     def silence(self, *, there: bool = True, back: bool = True) -> None:
         """From now on nothing arrives any more, and nobody is told: TCP would go on trying for minutes."""
+        self._harm()
         self.there.cut = self.there.cut or there
         self.back.cut = self.back.cut or back
 
 
 class Network:
-    """Who listens where, how slow it is, and who cannot reach whom (`parted`: client and node)."""
+    """Who listens where, how slow it is or was (`slowed`), who cannot reach whom (`parted`: client and node)."""
 
     def __init__(self, agenda: Agenda, rng: random.Random) -> None:
         self.agenda = agenda
         self.slower = 0.0
         self.parted: set[tuple[int, int]] = set()
         self.links: list[Link] = []
+        self.slowed = False
+        self._harmed: set[tuple[int, int]] = set()
         self._listeners: dict[str, Listener] = {}
         self._rng = rng
         self._last_routing_id = 0
+
+    def harm(self, client: int, node: int) -> None:
+        """Something befalls a node (client 0), or what a client says to it or hears from it."""
+        self._harmed.add((client, node))
+
+    def is_harmed(self, client: int, node: int) -> bool:
+        """Has anything befallen a node, or its links with a client?"""
+        return (0, node) in self._harmed or (client, node) in self._harmed
 
     def arrival(self, pair: tuple[int, int]) -> float:
         """When a message arrives that is sent now between these two."""
@@ -158,6 +173,11 @@ class Network:
         for link in self.links:
             if (link.caller.number, link.listener.number) == (client, node):
                 link.silence()
+
+    def slow_down(self, seconds: float) -> None:
+        """From now on every message takes so much longer."""
+        self.slower = seconds
+        self.slowed = self.slowed or seconds > 0
 
     def heal(self) -> None:
         """Everybody reaches everybody, at the usual speed; links that were silenced stay so."""

@@ -16,8 +16,8 @@ SETUP_S = 0.01
 BURIED_S = 100e-6, 3e-3
 """Seconds from a worker's death until its node knows, at least and at most."""
 
-PLACES = 3
-"""Workers at most, for each slot: there is room for a spare one and a successor."""
+PLACES = 4
+"""Workers at most, for each slot (`meshnode.supervisor`): there is room for a spare one and successors of both."""
 
 
 class Staff:

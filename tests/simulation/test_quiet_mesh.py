@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 
 from mesh.core.record import PENDING
-from mesh.errors import JobLost, MeshError
+from mesh.errors import JobLost
 from mesh.wire.messages import Result, TaskSpec
 from tests.simulation.client import SimulatedClient
-from tests.simulation.ledger import Plan
-from tests.simulation.node import Size
+from tests.simulation.ledger import Outcome, Plan
+from tests.simulation.life import Size
 from tests.simulation.world import World
 
 SHORT = Plan(TaskSpec("short"), 0.0002)
@@ -31,8 +31,8 @@ def ran_by_node(world: World) -> Counter[str]:
     return Counter(one.where for entry in world.ledger.jobs.values() for one in entry.executions)
 
 
-def kinds(world: World) -> Counter[type[Result | MeshError]]:
-    return Counter(type(outcome) for outcome in world.outcomes)  # type: ignore[misc]
+def kinds(world: World) -> Counter[type[Outcome]]:
+    return Counter(type(outcome) for outcome in world.outcomes)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,16 +1,17 @@
 """A worker process as its node sees it: it reads datagrams, runs what is in them, tells what ended, and may die."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mesh.wire.messages import Failed, Result, Submit
+from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result, Submit
 from meshnode.core import events
 from meshnode.core.orders import End, Ran
 from tests.simulation.agenda import Agenda
 from tests.simulation.ledger import (
     AGAIN,
     CRASH,
+    FAILED,
     HANG,
     INTERRUPTED,
     KILLED,
@@ -69,6 +70,7 @@ class SimulatedWorker:
         self.started = 0
         self.running: dict[int, Run] = {}
         self.dead = False
+        self.ready = False
         self.ending = False
         self.replaced = False
         self._agenda = agenda
@@ -79,6 +81,7 @@ class SimulatedWorker:
         self._gone = gone
         self._read: deque[tuple[int, Submit]] = deque()
         self._ran: list[Ran] = []
+        self._calling: dict[bytes, Run] = {}
         self._flush_at = 0.0
         self._woken = False
 
@@ -95,6 +98,10 @@ class SimulatedWorker:
         self.socket.clear()
         self._agenda.after(SIGNAL_S, self._flush)
         return seqs
+
+    def answer(self, items: Sequence[NodeItem]) -> None:
+        """Tell it what came of calls that its jobs have made."""
+        self._agenda.after(WAKE_S, lambda: self._take_answers(items))
 
     def end(self) -> None:
         """Have it end when it has done what it has."""
@@ -184,10 +191,28 @@ class SimulatedWorker:
         plan = entry.plan
         if how == HANG:
             return
-        if plan.overruns and plan.task.limit is not None:
+        if plan.calls is not None and how == RESULT:
+            self._agenda.after(plan.seconds / 2, lambda: self._call(run))
+        elif plan.overruns and plan.task.limit is not None:
             self._agenda.after(plan.task.limit, lambda: self._end(run, LIMITED))
         else:
             self._agenda.after(plan.seconds, lambda: self._end(run, how))
+
+    def _call(self, run: Run) -> None:
+        """Have the job that runs call another one."""
+        if self.running.get(run.seq) is run and not self.dead:
+            called = self._ledger.called(run.entry, self._agenda.now)
+            self._calling[called.id] = run
+            self._say(events.Called(self.key, run.seq, called))
+
+    def _take_answers(self, items: Sequence[NodeItem]) -> None:
+        """Go on with the jobs that wait for these, of which a failure makes one too."""
+        for item in items:
+            if isinstance(item, Result | Failed | Reject | Lost) and not self.dead:
+                self._ledger.answered(item, self._agenda.now)
+                run = self._calling.pop(item.id)
+                how = RESULT if isinstance(item, Result) else FAILED
+                self._agenda.after(run.entry.plan.seconds / 2, lambda run=run, how=how: self._end(run, how))  # type: ignore[misc]
 
     def _end(self, run: Run, how: str) -> None:
         if self.running.get(run.seq) is not run or self.dead:

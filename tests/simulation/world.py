@@ -2,13 +2,13 @@
 
 import random
 
-from mesh.errors import MeshError
-from mesh.wire.messages import Failed, Result, TaskSpec
+from mesh.wire.messages import TaskSpec
 from tests.simulation.agenda import Agenda
 from tests.simulation.client import SimulatedClient
-from tests.simulation.ledger import Ledger
+from tests.simulation.ledger import Ledger, Outcome
+from tests.simulation.life import Life, Size
 from tests.simulation.network import Network
-from tests.simulation.node import Life, SimulatedNode, Size
+from tests.simulation.node import SimulatedNode
 
 
 class World:
@@ -44,7 +44,7 @@ class World:
         return [node.life for node in self.nodes if node.life is not None]
 
     @property
-    def outcomes(self) -> list[Result | Failed | MeshError]:
+    def outcomes(self) -> list[Outcome]:
         """How jobs have ended."""
         return [entry.outcome for entry in self.ledger.jobs.values() if entry.outcome is not None]
 

@@ -30,6 +30,8 @@ class Callers:
     def lost(self, worker: int) -> Owner | None:
         """A worker is gone, and nobody waits for what its jobs have called."""
         self.spares.discard(worker)
+        if not self.spares:
+            self.at = FOREVER
         return self._owners.pop(worker, None)
 
     def superfluous(self, now: float) -> list[int]:

@@ -29,9 +29,13 @@ class Call(Struct, array_like=True, gc=False):
 
 
 class Ran(Struct, array_like=True, gc=False):
-    """What came of orders with consecutive numbers: how long they ran together and the longest alone, in ns."""
+    """What came of orders with consecutive numbers: how long they ran together and the longest alone, in ns.
+
+    `back`: so many orders behind them were read and not begun; they are given back.
+    """
 
     first: int
     spent: int
     longest: int
     ends: list[End]
+    back: int = 0

@@ -448,6 +448,7 @@ class Scheduler:
     def _left(self, owner: Owner, now: float) -> None:
         """An owner is gone: what it had waiting is dropped, what runs ends unheard, both to be found for a while."""
         owner.gone = True
+        running = [held for held in owner.jobs.values() if held.seq]
         kept = [held for held in owner.jobs.values() if held.kept and held.waits]
         self.backlog.drop_all(owner)
         dropped: list[NodeItem] = []
@@ -461,6 +462,9 @@ class Scheduler:
             self.backlog.add(owner, [held])
         if dropped:
             self._outcomes.keep([dropped], 0, now)
+        for worker in {held.worker for held in running}:
+            if len(self.pool.workers[worker].outstanding) > 1 and not self.pool.workers[worker].coroutines:
+                self._recall(self.pool.workers[worker])  # what is not begun need not be
         self.word.left(owner)
 
     def _taken_back(self, key: int, seqs: list[int], now: float) -> None:

@@ -88,6 +88,7 @@ class WorkerLoop:
         self._alone_runs: asyncio.Task[End] | None = None
         self._stopped: set[int] = set()
         self._limit = 0.0
+        self._under_way: Orders | None = None
         self._overdue = False
         self._alone = concurrency == 1
         self._orders: deque[Orders] = deque()
@@ -244,6 +245,7 @@ class WorkerLoop:
         if self._runner.limit(task) is not None:
             run = self._run_limited
         self._show(task.name)
+        self._under_way = orders
         self._first = seq = orders.first
         began = clock()
         if not self._ran:
@@ -260,6 +262,7 @@ class WorkerLoop:
                 self._flush()
                 self._flush_at = ended + FLUSH_NS
             began = ended
+        self._under_way = None
         # The signal may come at any point here; it empties the very list that is put away.
         ends, self._ends = self._ends, []
         if ends:
@@ -391,11 +394,26 @@ class WorkerLoop:
         """The node asks for what has ended, since the job that runs drags on, or wants that one stopped."""
         if self._sending:
             return  # this came in the midst of it; the node asks again if it has to
+        self._give_back()
         with suppress(MemoryError, RecursionError, OSError):  # not the affair of the task that runs: it goes next time
             self._flush()
         if self._overdue:
             self._limit_over(_signal, _frame)
         self._stop_if_asked()
+
+    def _give_back(self) -> None:
+        """Give back what lies behind the job that drags on and is not begun.
+
+        The one right behind it stays: it may have been taken out of the list already, and not be marked as begun yet.
+        """
+        orders = self._under_way
+        if orders is None:
+            return
+        stay = self._started[0] - orders.first + 2
+        back = len(orders.jobs) - stay
+        if stay > 1 and back > 0:
+            del orders.jobs[stay:]
+            self._ran.append(Ran(orders.first + stay, 0, 0, [], back))
 
     def _show(self, doing: str) -> None:
         if doing != self._shown:

@@ -430,12 +430,12 @@ def test_a_message_of_several_items_is_no_longer_than_it_may_be(sizes: list[int]
 
 
 def test_items_that_fit_go_in_one_message() -> None:
-    sizes = [20_000] * 50
+    sizes = [5_000] * 50
     assert client_messages(from_client(*jobs_of(*sizes))) == [encode_client(from_client(*jobs_of(*sizes)))]
     assert node_messages(from_node(*results_of(*sizes))) == [encode_node(from_node(*results_of(*sizes)))]
 
 
-@pytest.mark.parametrize(("size", "count"), [(600_000, 1), (20_000, 50)], ids=["out of band", "in the header"])
+@pytest.mark.parametrize(("size", "count"), [(150_000, 1), (4_000, 50)], ids=["out of band", "in the header"])
 def test_a_message_may_be_just_so_long_and_a_byte_more_makes_it_two(size: int, count: int) -> None:
     spare = MESSAGE_BYTES - length(encode_client(from_client(*jobs_of(*[size] * count, OUT_OF_BAND))))
     sizes = [*[size] * count, OUT_OF_BAND + spare]

@@ -46,10 +46,14 @@ from tests.support.scheduling import TASKS, Desk, bridge, client, job, job_id, j
 
 
 def ask(desk: Desk, owner: Owner, *numbers: int) -> list[NodeItem]:
-    """Ask for jobs, and return what is said of them at once."""
+    """Ask for jobs, and return what is said of them at once, before it is said that of those not held no more comes."""
     before = len(desk.told.get(owner.key, []))
     desk.tell(Queried(owner, [job_id(number) for number in numbers]))
-    return desk.told.get(owner.key, [])[before:]
+    said = desk.told.get(owner.key, [])[before:]
+    not_held = [job_id(number) for number in numbers if job_id(number) not in owner.jobs]
+    assert [item.ids for item in said if isinstance(item, Unknown)] == ([not_held] if not_held else [])
+    assert not not_held or isinstance(said[-1], Unknown)
+    return [item for item in said if not isinstance(item, Unknown)]
 
 
 def end_heavily(desk: Desk, number: int) -> None:
@@ -113,7 +117,6 @@ def test_what_ended_while_its_client_was_forgotten_is_told_when_it_asks() -> Non
         Result(job_id(1), 1, b"done"),
         Failed(job_id(2), 1, b"done"),
         Lost(job_id(3), 1, CRASH, True, "killed"),
-        Unknown([job_id(4)]),
     ]
     assert ask(desk, owner, 1) == [Result(job_id(1), 1, b"done")], "as often as it asks"
 
@@ -124,7 +127,7 @@ def test_a_heavy_result_is_found_too_if_its_client_was_gone_when_it_came() -> No
     end_heavily(desk, 1)
     desk.tell(Left(former))
     end_heavily(desk, 2)
-    assert ask(desk, owner, 1, 2) == [Result(job_id(2), 1, bytes(HEAVY)), Unknown([job_id(1)])]
+    assert ask(desk, owner, 1, 2) == [Result(job_id(2), 1, bytes(HEAVY))]
 
 
 def test_what_a_client_that_could_not_be_reached_was_told_before_it_was_forgotten_is_found_too() -> None:
@@ -146,7 +149,7 @@ def test_what_was_cancelled_before_its_client_was_forgotten_is_found_as_rejected
     desk, former, owner = Desk(), client(1), client(2)
     desk.tell(Submitted(former, jobs([1, 2])))
     desk.tell(CancelAsked(former, job_id(2)), Left(former), Queried(owner, [job_id(2)]))
-    assert [type(item) for item in desk.told[owner.key]] == [Reject]
+    assert [type(item) for item in desk.told[owner.key]] == [Reject, Unknown]
 
 
 def test_what_lay_unread_behind_another_when_its_client_was_forgotten_did_not_run() -> None:
@@ -166,7 +169,7 @@ def test_what_is_asked_for_too_late_is_unknown() -> None:
     desk.tell(Submitted(former, [job(1)]))
     desk.end(1)
     desk.at(KEPT_S + 1.0)
-    assert ask(desk, owner, 1) == [Unknown([job_id(1)])]
+    assert ask(desk, owner, 1) == []
 
 
 def test_a_job_of_a_connection_that_still_stands_goes_over_to_who_asks_for_it() -> None:
@@ -201,7 +204,7 @@ def test_who_asks_for_its_own_jobs_hears_that_they_are_held() -> None:
 def test_a_bridge_callers_job_is_nobody_elses() -> None:
     desk, caller, owner = Desk(), bridge(), client()
     desk.tell(Submitted(caller, jobs([1, 2])))
-    assert ask(desk, owner, 1, 2) == [Unknown([job_id(1), job_id(2)])]
+    assert ask(desk, owner, 1, 2) == []
 
 
 def test_who_asks_and_leaves_in_one_turn_gets_nothing() -> None:
