@@ -36,8 +36,8 @@ HEADER_LIMIT = 8 * 1024 * 1024
 """Bytes of frame 0: a turn's batch of jobs, each body below `OUT_OF_BAND`. Longer batches are split."""
 
 MESSAGE_BYTES = 256 * 1024
-"""Bytes of one message with more than one item; a turn's items beyond that go in the next. Some thousand small ones fit,
-and what ZeroMQ holds for one peer is bounded in messages."""
+"""Bytes of one message with more than one item; a turn's items beyond that go in the next. A thousand small ones fit.
+What ZeroMQ holds for one peer is bounded in messages."""
 
 FRAME_LIMIT = 4096
 """Frames of one message; a peer that sends more is malformed."""

@@ -30,10 +30,6 @@ OUTBOX_BYTES = 16 * 1024 * 1024
 SEND_MESSAGES = 32
 """Messages that ZeroMQ holds for one client; with `MESSAGE_BYTES` of each it is 8 MiB, beyond it they wait here."""
 
-CLOSED_S = 1.0
-"""Seconds for which no connection is taken once there was no descriptor for one: libzmq would try all the time, for a
-whole CPU (its listener stays ready while accept fails)."""
-
 _RETRY_S = 0.01
 
 
@@ -89,12 +85,6 @@ class Front:
         ):
             self._socket.set(option, value)
 
-        self._endpoint = ""
-        self._reopening: asyncio.TimerHandle | None = None
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPT_FAILED)
-        self._monitor.set(zmq.RCVHWM, 0)  # an unread monitor freezes the whole context
-        self._monitor_descriptor = -1
-
     def bind(self, endpoint: str) -> str:
         """Bind, and return the endpoint with its real port. Raises PortTakenError or ConfigError."""
         try:
@@ -106,7 +96,6 @@ class Front:
         bound = self._socket.get(zmq.LAST_ENDPOINT)
         assert isinstance(bound, bytes)
         text = bound.rstrip(b"\0").decode()
-        self._endpoint = text
         return re.sub(r"\[::ffff:([0-9.]+)\]", r"\1", text)  # an IPv4 address, as IPv6 sockets show it
 
     def listen(self) -> None:
@@ -114,32 +103,6 @@ class Front:
         self._descriptor = int(self._socket.get(zmq.FD))
         self._loop.add_reader(self._descriptor, self._readable)
         self._loop.call_soon(self._readable)
-        self._monitor_descriptor = int(self._monitor.get(zmq.FD))
-        self._loop.add_reader(self._monitor_descriptor, self._accept_failed)
-        self._loop.call_soon(self._accept_failed)
-
-    def _accept_failed(self) -> None:
-        """Take no connections for a while if there was no descriptor for one; those that are there go on."""
-        for _ in range(BURST):  # there may be a million of them
-            if self._socket.closed:
-                return
-            try:
-                self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            if self._reopening is None:
-                log.error("no descriptor is left for another client: none is taken for %g s (ulimit -n)", CLOSED_S)
-                self._socket.unbind(self._endpoint)
-                self._reopening = self._loop.call_later(CLOSED_S, self._reopen)
-        self._loop.call_soon(self._accept_failed)
-
-    def _reopen(self) -> None:
-        self._reopening = None
-        try:
-            self._socket.bind(self._endpoint)
-        except zmq.ZMQError as error:
-            log.error("clients cannot connect yet: %s", error)
-            self._reopening = self._loop.call_later(CLOSED_S, self._reopen)
 
     def _readable(self) -> None:
         """Take a bounded burst. The descriptor is edge-triggered, so stopping early means coming back."""
@@ -232,11 +195,6 @@ class Front:
         """Stop receiving and close; what was sent may leave for `linger` seconds while the context ends."""
         if self._retry is not None:
             self._retry.cancel()
-        if self._reopening is not None:
-            self._reopening.cancel()
-        for descriptor in (self._descriptor, self._monitor_descriptor):
-            if descriptor >= 0:
-                self._loop.remove_reader(descriptor)
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
         self._socket.close(linger=int(linger * 1000))

@@ -203,11 +203,10 @@ class SimulatedClient:
         node = entry.record.node or ""
         if "it died" in why or "the node stopped" in why:
             assert any(one.where == node for one in entry.executions), f"lost though it never ran: {entry.story()}"
-        elif "goodbye" in why:
-            assert self._late or self._network.slowed, f"lost on its way to a node that left: {entry.story()}"
-        else:
-            number = int(node.removeprefix("n").partition(".")[0])
-            assert self._network.is_harmed(self.number, number), f"lost for nothing: {entry.story()}"
+            return
+        harmed = self._network.is_harmed(self.number, int(node.removeprefix("n").partition(".")[0]))
+        excused = "goodbye" in why and (self._late or self._network.slowed)
+        assert harmed or excused, f"lost for nothing: {entry.story()}"
 
     # faults
 

@@ -71,7 +71,7 @@ class Scenario:
         until = world.agenda.now + (QUARANTINED_S if quarantined else DRAINED_S) + 3 * work
         rest = FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S
         world.run(rest)
-        while world.ledger.open and world.agenda.now < until:
+        while (world.ledger.open or not world.whole) and world.agenda.now < until:
             world.run(1.0)
         clients = [client for client in world.clients if not client.dead]
         for client in clients:

@@ -44,6 +44,12 @@ class World:
         return [node.life for node in self.nodes if node.life is not None]
 
     @property
+    def whole(self) -> bool:
+        """Are all nodes up, with all their workers and nothing to do?"""
+        pools = [(life.scheduler.pool.free, life.size.workers) for life in self.lives]
+        return len(pools) == len(self.nodes) and all(free == workers for free, workers in pools)
+
+    @property
     def outcomes(self) -> list[Outcome]:
         """How jobs have ended."""
         return [entry.outcome for entry in self.ledger.jobs.values() if entry.outcome is not None]
