@@ -2,7 +2,10 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 
+from mesh.core.attempts import LATER_MOST
+from mesh.core.budget import FLOOR
 from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Result, RetrySpec, TaskSpec
 from tests.simulation.ledger import AGAIN, CRASH, CRASHES, FAILED, HANG, IN_A_ROW, RESULT, Plan
 from tests.simulation.life import Life, Size
@@ -52,13 +55,14 @@ class Scenario:
     def run(self) -> None:
         """Let it all happen, then end all faults, and look whether all is well."""
         world, rng = self.world, self.rng
-        for _ in range(rng.randint(2, 8)):
-            when = rng.choice((0.0, rng.uniform(0.0, 0.8 * self._horizon)))
-            plans = self._plans()
-            world.agenda.after(when, lambda plans=plans: rng.choice(world.clients).submit(plans))  # type: ignore[misc]
-        for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 6))):
+        faults = [rng.uniform(0.0, 0.9 * self._horizon) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 6)))]
+        for when in faults:
             fault = rng.choice(FAULTS)
-            world.agenda.after(rng.uniform(0.0, 0.9 * self._horizon), lambda fault=fault: self._befall(fault))  # type: ignore[misc]
+            world.agenda.after(when, partial(self._befall, fault))
+        for _ in range(rng.randint(2, 8)):
+            before = rng.choice(faults) - rng.uniform(0.0, 0.2) if faults else 0.0
+            when = rng.choice((0.0, rng.uniform(0.0, 0.8 * self._horizon), before, before))
+            world.agenda.after(max(0.0, when), partial(rng.choice(world.clients).submit, self._plans()))
         world.run(self._horizon)
         world.heal()
         self._tell("all faults end")
@@ -66,12 +70,9 @@ class Scenario:
 
     def _settle(self) -> None:
         world = self.world
-        quarantined = any(deaths >= IN_A_ROW for deaths in world.ledger.deaths.values())
-        work = sum(entry.plan.seconds for entry in world.ledger.jobs.values())
-        until = world.agenda.now + (QUARANTINED_S if quarantined else DRAINED_S) + 3 * work
-        rest = FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S
-        world.run(rest)
-        while (world.ledger.open or not world.whole) and world.agenda.now < until:
+        began = world.agenda.now
+        world.run(FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S)
+        while (world.ledger.open or not world.whole) and world.agenda.now < began + self._patience():
             world.run(1.0)
         clients = [client for client in world.clients if not client.dead]
         for client in clients:
@@ -84,6 +85,15 @@ class Scenario:
         for entry in list(world.ledger.jobs.values())[before:]:
             assert isinstance(entry.outcome, Result), f"all should be well again: {entry.story()}"
         world.check_books()
+
+    def _patience(self) -> float:
+        """Seconds by which every job has ended, when all faults have."""
+        ledger = self.world.ledger
+        quarantined = any(deaths >= IN_A_ROW for deaths in ledger.deaths.values())
+        plans = [entry.plan for entry in ledger.jobs.values()]
+        work = 3 * sum(plan.seconds for plan in plans)
+        again = sum(min(plan.ends.count(AGAIN), LATER_MOST) for plan in plans) / FLOOR
+        return (QUARANTINED_S if quarantined else DRAINED_S) + work + again
 
     def _tell(self, what: str) -> None:
         self.told.append(f"{self.world.agenda.now:.6f} {what}")
@@ -150,7 +160,7 @@ def _calling(rng: random.Random) -> Plan:
 
 
 MIXES = (_short, _healthy, _healthy, _any, _any, _any, _nagging, _long, _beside_poison, _calling)
-MOST: dict[Callable[[random.Random], Plan], int] = {_short: 60, _nagging: 40, _long: 3}
+MOST: dict[Callable[[random.Random], Plan], int] = {_short: 60, _nagging: 20, _long: 3}
 """Jobs of a kind that are handed in at once, at most; of the others 12."""
 
 
@@ -295,7 +305,7 @@ def _replace(world: World, rng: random.Random) -> str:
     if life is None:
         return f"node {node.number} has no workers"
     for key in list(life.staff.workers):
-        world.agenda.after(rng.uniform(0.0, 0.1), lambda key=key: life.order(lambda: life.staff.replace(key)))  # type: ignore[misc]
+        world.agenda.after(rng.uniform(0.0, 0.1), partial(life.order, partial(life.staff.replace, key)))
     return f"all workers of node {node.number} are replaced"
 
 
