@@ -65,11 +65,13 @@ class Scenario:
             world.agenda.after(max(0.0, when), partial(rng.choice(world.clients).submit, self._plans()))
         world.run(self._horizon)
         world.heal()
-        self._tell("all faults end")
+        self._tell("all faults end, but for clients that stand still")
         self._settle()
 
     def _settle(self) -> None:
         world = self.world
+        while any(client.stalled for client in world.clients):
+            world.run(1.0)
         began = world.agenda.now
         world.run(FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S)
         while (world.ledger.open or not world.whole) and world.agenda.now < began + self._patience():
@@ -203,7 +205,8 @@ def _stall_client(world: World, rng: random.Random) -> str:
     client = rng.choice(world.clients)
     if client.stalled or client.dead:
         return f"client {client.number} cannot be stalled"
-    seconds = rng.choice((0.3, 1.2, 4.0, 7.0, 17.0)) * rng.uniform(0.8, 1.2)
+    seconds = rng.choice((0.3, 1.2, 4.0, 7.0, 17.0, 17.0)) * rng.uniform(0.9, 1.1)
+    client.submit([_long(rng) for _ in range(rng.randint(0, 3))])
     client.stall()
     world.agenda.after(seconds, lambda: client.resume() if client.stalled else None)
     return f"client {client.number} stands still for {seconds:.3f} s"

@@ -55,11 +55,8 @@ class World:
         return [entry.outcome for entry in self.ledger.jobs.values() if entry.outcome is not None]
 
     def heal(self) -> None:
-        """End every fault: all are up and go on, and all links that are made from now on work."""
+        """End every fault of nodes and network: all are up and go on, and links that are made from now on work."""
         self.network.heal()
-        for client in self.clients:
-            if client.stalled:
-                client.resume()
         for node in self.nodes:
             if node.life is not None and node.life.stalled:
                 node.life.resume()
