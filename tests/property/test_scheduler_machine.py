@@ -117,6 +117,7 @@ class Story:
         self.sent_on = False
         self.again = False
         self.how = UNSTARTED
+        self.forced = False
         self.kept = False
         self.dropped = False
         self.remembered: float | None = None
@@ -298,6 +299,7 @@ class Mesh(RuleBasedStateMachine):
         for story in chosen:
             if story.worker:
                 story.how = max(story.how, how)
+                story.forced = story.forced or how == FORCED
         self.tell(*(CancelAsked(story.owner, story.submit.id, how) for story in chosen))
         assert not any(story.open and not story.worker and not story.sent_on for story in chosen), "rejected at once"
 
@@ -661,7 +663,7 @@ class Mesh(RuleBasedStateMachine):
                 worker = self.workers[effect.worker]
                 assert not worker.killed
                 had = [story for story in self.stories if story.last_worker == worker.key]
-                assert any(story.how == FORCED or self.overdue(story) for story in had)
+                assert any(story.forced or self.overdue(story) for story in had)
                 worker.killed = True
             case Replace():
                 worker = self.workers[effect.worker]
@@ -773,7 +775,7 @@ class Mesh(RuleBasedStateMachine):
                 assert reason in (CRASH, WORKER, LIMIT, POISON, CANCELLED, GRACE, EXPIRED) or story.attempt > 1
                 assert reason != LIMIT or self.overdue(story)
                 assert reason != POISON or (not story.owner.windowed and len(story.ran) >= CRASHES)
-                assert reason != CANCELLED or story.how == FORCED or story.attempt > 1
+                assert reason != CANCELLED or story.forced or story.attempt > 1
                 assert reason != EXPIRED or (story.expires <= self.now and not story.owner.windowed)
                 assert reason != QUARANTINED or not story.owner.windowed
 

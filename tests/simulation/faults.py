@@ -31,8 +31,8 @@ QUARANTINED_S = 300.0
 """The same where a task was put in quarantine, which takes a minute at each node, and the next crash begins another."""
 
 CALM_S = 11.0
-"""Seconds after the end of all faults by which every client knows every node again: a silent link is given up after 6,
-a greeting after 5, and a back-off takes 3."""
+"""Seconds after the last word over a link that was harmed by which every client knows every node again: it is given up
+after 6, a greeting after 5, and a back-off takes 3."""
 
 FORGOTTEN_S = 17.0
 """Seconds after which a node has forgotten a client that is gone."""
@@ -73,9 +73,9 @@ class Scenario:
         while any(client.stalled for client in world.clients):
             world.run(1.0)
         began = world.agenda.now
-        world.run(FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S)
         while (world.ledger.open or not world.whole) and world.agenda.now < began + self._patience():
             world.run(1.0)
+        world.run(FORGOTTEN_S if any(client.dead for client in world.clients) else CALM_S)
         clients = [client for client in world.clients if not client.dead]
         for client in clients:
             assert len(client.session.roster) == len(world.nodes), f"client {client.number} does not know all nodes"

@@ -1,10 +1,12 @@
 """Every job of a simulation: what it is to do, when it ran, what came of it; and what must never be."""
 
 from dataclasses import dataclass, field
+from itertools import repeat
 
 from mesh.core.record import JobRecord
 from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshError, NoNodes, PoisonTask
 from mesh.wire.messages import EXPIRED, GRACE, ClientMessage, Failed, Lost, Reject, Result, Submit, TaskSpec
+from meshnode.core.outcomes import KEPT_S
 
 CRASHES = 3
 """Workers that die of one job before it is given up."""
@@ -115,14 +117,22 @@ class Ledger:
         entry = self.jobs[job_id]
         assert not _surely_not_run(entry.outcome), f"ran all the same: {entry.story()}"
         assert not entry.given_up, f"was given up before it came to its node, and runs: {entry.story()}"
-        again = any(one.where == where and one.attempt == attempt for one in entry.executions)
-        assert not again or not entry.client, f"one attempt runs twice at one node: {entry.story()}"
+        if entry.client:
+            known = [one for one in entry.executions if one.where == where and one.attempt == attempt]
+            assert not any(map(self._remembered, known, repeat(now))), f"one attempt runs twice: {entry.story()}"
         if not entry.plan.task.idempotent:
             assert all(one.how == AGAIN for one in entry.executions), f"runs twice (now at {where}): {entry.story()}"
         how = entry.plan.ends[min(len(entry.executions), len(entry.plan.ends) - 1)]
         execution = Execution(where, attempt, now)
         entry.executions.append(execution)
         return entry, execution, how
+
+    @staticmethod
+    def _remembered(execution: Execution, now: float) -> bool:
+        """Does the node surely know this execution? An end that its worker did not tell is told only once."""
+        if execution.ended is None:
+            return True
+        return execution.how not in (CRASH, KILLED) and now < execution.ended + KEPT_S
 
     def called(self, parent: Entry, now: float) -> Submit:
         """A job that runs calls another one; return what its node is to hear."""
@@ -203,7 +213,8 @@ class Ledger:
         match error:
             case PoisonTask():
                 in_a_row = max((n for (_, name), n in self.deaths.items() if name == task.name), default=0)
-                assert entry.deaths >= CRASHES or in_a_row >= IN_A_ROW, f"no poison: {entry.story()}"
+                three = entry.plan.poison and entry.deaths >= CRASHES
+                assert three or in_a_row >= IN_A_ROW, f"no poison: {entry.story()}"
             case JobLost():
                 may = not task.idempotent or timeout is not None or entry.cancelled
                 assert may, f"lost though it may run again: {entry.story()}"

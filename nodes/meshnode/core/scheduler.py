@@ -672,6 +672,7 @@ class Scheduler:
         if held.over:  # an orphan
             del self._outcomes.orphans[job_id]
             held.over = False
+            held.stopping = -1  # a cancel that had no effect yet was given up with its owner
             self.held += 1
         else:
             del held.owner.jobs[job_id]
