@@ -35,9 +35,11 @@ OUT_OF_BAND = 32 * 1024
 HEADER_LIMIT = 8 * 1024 * 1024
 """Bytes of frame 0: a turn's batch of jobs, each body below `OUT_OF_BAND`. Longer batches are split."""
 
-MESSAGE_BYTES = 256 * 1024
-"""Bytes of one message with more than one item; a turn's items beyond that go in the next. A thousand small ones fit.
-What ZeroMQ holds for one peer is bounded in messages."""
+MESSAGE_BYTES = 1024 * 1024
+"""Bytes of a client's message with more than one item; a turn's items beyond that go in the next."""
+
+NODE_MESSAGE_BYTES = 256 * 1024
+"""The same of a node's: what ZeroMQ holds there for a client that does not read is bounded in messages."""
 
 FRAME_LIMIT = 4096
 """Frames of one message; a peer that sends more is malformed."""
@@ -68,20 +70,24 @@ class Oddities:
 
 def client_messages(message: ClientMessage) -> list[list[Buffer]]:
     """Encode a client's message as several where it is more than `MESSAGE_BYTES`: the frames of each."""
-    return _in_parts(message.items, lambda items: encode_client(ClientMessage(message.epoch, message.stamp, items)))
+
+    def encode(items: list[ClientItem]) -> list[Buffer]:
+        return encode_client(ClientMessage(message.epoch, message.stamp, items))
+
+    return _in_parts(message.items, encode, MESSAGE_BYTES)
 
 
 def node_messages(message: NodeMessage) -> list[list[Buffer]]:
-    """Encode a node's message as several where it is more than `MESSAGE_BYTES`: the frames of each."""
-    return _in_parts(message.items, lambda items: encode_node(_with_items(message, items)))
+    """Encode a node's message as several where it is more than `NODE_MESSAGE_BYTES`: the frames of each."""
+    return _in_parts(message.items, lambda items: encode_node(_with_items(message, items)), NODE_MESSAGE_BYTES)
 
 
-def _in_parts(items: list[ItemT], encode: Callable[[list[ItemT]], list[Buffer]]) -> list[list[Buffer]]:
+def _in_parts(items: list[ItemT], encode: Callable[[list[ItemT]], list[Buffer]], most: int) -> list[list[Buffer]]:
     frames = encode(items)
-    if len(items) < 2 or sum(map(len, frames)) <= MESSAGE_BYTES:
+    if len(items) < 2 or sum(map(len, frames)) <= most:
         return [frames]
     cut = len(items) // 2
-    return _in_parts(items[:cut], encode) + _in_parts(items[cut:], encode)
+    return _in_parts(items[:cut], encode, most) + _in_parts(items[cut:], encode, most)
 
 
 def encode_client(message: ClientMessage) -> list[Buffer]:

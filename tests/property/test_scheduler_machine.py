@@ -848,11 +848,13 @@ class Mesh(RuleBasedStateMachine):
             queue = [story for story in self.stories if story.owner is owner and story.waits]
             if owner.running >= owner.most or not queue:
                 continue
-            for story in queue[:1] if owner.ordered else queue:
+            if owner.ordered:  # what runs again may stand behind others
+                queue = [] if any(story.ran for story in queue) else queue[:1]
+            for story in queue:
                 if story.submit.task == "far":
                     assert not self.elsewhere.places or self.forwards
                 else:
-                    assert not idle or self.soon_read(story), f"{story.submit.task} of owner {owner.key} waits"
+                    assert not idle or any(map(self.soon_read, queue)), f"{story.submit.task} of {owner.key} waits"
                     assert story.held is None or story.held.entry.kind != COROUTINE or not places
 
     def soon_read(self, story: Story) -> bool:
