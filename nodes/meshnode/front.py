@@ -28,7 +28,7 @@ OUTBOX_BYTES = 16 * 1024 * 1024
 """Bytes that wait for one client at most; one that reads nothing is let go beyond it."""
 
 SEND_MESSAGES = 32
-"""Messages that ZeroMQ holds for one client; with `NODE_MESSAGE_BYTES` of each it is 8 MiB, beyond it they wait here."""
+"""Messages that ZeroMQ holds for one client: 8 MiB with `NODE_MESSAGE_BYTES` of each. Beyond it they wait here."""
 
 _RETRY_S = 0.01
 
