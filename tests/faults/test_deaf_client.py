@@ -28,8 +28,9 @@ DEAF_S = sized(2.0, 60.0)
 """Seconds that the client reads nothing after it has asked for all."""
 
 GROWTH = 32 * 2**20
-SLOWER = 2.0
-"""Times a quiet p99: what two busy cores do by themselves."""
+SLOWEST = sized(0.25, 0.005)
+"""Seconds, the p99 of the others' calls. Behind a deaf client's results it would be whole seconds; a machine that does
+other work besides stays far below the wide bound, and the figures show the ratio to the quiet p99."""
 
 BATCH = 20
 
@@ -89,4 +90,4 @@ async def test_results_that_nobody_reads_take_a_bounded_part_of_the_nodes_memory
     line.jobs = RESULTS
     line.more |= {"memory MiB": growth / 2**20, "p99 ms": loud * 1e3, "p99 / quiet": loud / quiet}
     assert growth <= GROWTH
-    assert loud <= SLOWER * quiet
+    assert loud <= SLOWEST

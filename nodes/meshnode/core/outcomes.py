@@ -26,7 +26,7 @@ Outcome = Result | Failed | Lost | Reject
 class Outcomes:
     """The latest outcomes, in the lists in which they came. A job is looked for only when somebody asks.
 
-    `orphans`: jobs that run though their owner is gone, by id.
+    `orphans`: jobs that run though their owner is gone, by id; of several attempts of a job the last.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,19 @@ class Outcomes:
     def __len__(self) -> int:
         """How many are kept."""
         return self._count
+
+    def orphaned(self, held: Held) -> None:
+        """The owner of a job that runs is gone."""
+        other = self.orphans.get(held.submit.id)
+        if other is None or other.submit.attempt < held.submit.attempt:
+            self.orphans[held.submit.id] = held
+
+    def ended(self, held: Held) -> bool:
+        """A job ends; True if it was an orphan and nobody has heard of its end."""
+        if self.orphans.get(held.submit.id) is not held:
+            return False
+        del self.orphans[held.submit.id]
+        return True
 
     def keep(self, outcomes: Sequence[Sequence[NodeItem]], size: int, now: float) -> None:
         """Keep some, of so many bytes together."""

@@ -378,7 +378,7 @@ class Scheduler:
                     answered.append(owner)
                 owner.running -= 1
                 if held.over:
-                    if orphans and orphans.pop(held.submit.id, None) is not None:
+                    if orphans and self._outcomes.ended(held):
                         self._outcomes.keep_orphaned(item, now)
                     continue
                 if type(item) is Failed and item.again is not None and self._asks_again(held, item.again, now):
@@ -454,7 +454,7 @@ class Scheduler:
         dropped: list[NodeItem] = []
         for held in [held for held in owner.jobs.values() if not held.kept]:
             if owner.windowed and held.seq:
-                self._outcomes.orphans[held.submit.id] = held
+                self._outcomes.orphaned(held)
             elif owner.windowed:
                 dropped.append(_dropped(held))
             self._close(held)
@@ -511,7 +511,7 @@ class Scheduler:
     def _lost_at_worker(self, held: Held, reason: str, text: str, now: float) -> bool:
         """A job's worker died: that is its end, unless it is a bridge caller's and may run again; True if it is to."""
         if held.over:
-            if self._outcomes.orphans.pop(held.submit.id, None) is not None:
+            if self._outcomes.ended(held):
                 self._outcomes.keep_orphaned(Lost(held.submit.id, held.submit.attempt, reason, True, text), now)
             return False
         if held.owner.windowed or not held.entry.spec.idempotent or held.unwanted or reason not in (CRASH, WORKER):
@@ -557,7 +557,7 @@ class Scheduler:
             held.seq = held.worker = 0
             if not held.over:
                 self._wait_again(held, now)
-            elif self._outcomes.orphans.pop(held.submit.id, None) is not None:
+            elif self._outcomes.ended(held):
                 self._outcomes.keep([[_dropped(held)]], 0, now)
             self.backlog.ring_again(held.owner)
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mesh.wire.messages import Accepted, Failed, Lost, NodeItem, Reject, Result
+from mesh.wire.messages import Accepted, Failed, Lost, NodeItem, Reject, Result, Submit, TaskSpec
+from meshnode.core.held import FOREVER, Held, Owner, TaskEntry
 from meshnode.core.outcomes import HEAVY, KEPT_S, MOST, MOST_BYTES, Outcomes
 
 
@@ -107,3 +108,20 @@ def test_what_is_larger_than_all_that_is_kept_is_not_kept() -> None:
     outcomes.keep_orphaned(result(1, body=bytes(MOST_BYTES + 1)), 0.0)
     assert len(outcomes) == 0
     assert outcomes.find(wanted(1), 0.0) == {}
+
+
+def held(number: int, attempt: int) -> Held:
+    submit = Submit(job_id(number), attempt, "slow", 0, None, None, b"")
+    return Held(submit, TaskEntry(TaskSpec("slow")), Owner(1), FOREVER)
+
+
+def test_of_two_attempts_whose_owners_are_gone_the_last_is_the_orphan() -> None:
+    outcomes = Outcomes()
+    first, second = held(1, 1), held(1, 2)
+    for one in (first, second, first):
+        outcomes.orphaned(one)
+    assert outcomes.orphans == {job_id(1): second}
+    assert not outcomes.ended(first)
+    assert outcomes.ended(second)
+    assert not outcomes.ended(second)
+    assert outcomes.orphans == {}

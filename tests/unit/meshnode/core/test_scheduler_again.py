@@ -7,6 +7,7 @@ import pytest
 from mesh.wire.messages import (
     CRASH,
     DRAINING,
+    FORCED,
     GRACE,
     STALE,
     UNKNOWN_TASK,
@@ -637,3 +638,37 @@ def test_a_worker_whose_successor_is_there_is_not_replaced_once_more() -> None:
     desk.end(1)
     assert Replace(1) not in desk.effects
     assert dismissed(desk.effects) == [1]
+
+
+def test_of_two_attempts_whose_clients_are_gone_the_last_is_found_whichever_ends_first() -> None:
+    desk, first, second, owner = Desk(workers=2), client(1), client(2), client(3)
+    desk.tell(Submitted(first, [job(1)]))
+    worker, seq = desk.given[0][0], desk.seq(1)
+    desk.tell(Left(first), Submitted(second, [resent(1, attempt=2)]))
+    desk.tell(Left(second))
+    desk.tell(Ended(worker, [Ran(seq, 1, 1, [Result(job_id(1), 1, b"first")])]))
+    assert ask(desk, owner, 1) == [Accepted([job_id(1)]), Started([job_id(1)])]
+    desk.end(1)
+    assert desk.told[owner.key][-1] == Result(job_id(1), 2, b"done")
+
+
+def test_an_attempt_whose_client_goes_after_that_of_the_next_attempt_is_not_looked_for() -> None:
+    desk, first, second, owner = Desk(workers=2), client(1), client(2), client(3)
+    desk.tell(Submitted(first, [job(1)]))
+    worker, seq = desk.given[0][0], desk.seq(1)
+    desk.tell(Submitted(second, [resent(1, attempt=2)]))
+    desk.tell(Left(second), Left(first))
+    desk.tell(WorkerLost(worker, seq, "killed"))
+    assert ask(desk, owner, 1) == [Accepted([job_id(1)]), Started([job_id(1)])]
+    desk.end(1)
+    assert desk.results(owner) == [1]
+
+
+def test_a_cancel_of_a_job_that_was_found_again_goes_as_far_as_it_says_whatever_was_said_before() -> None:
+    desk, former, owner = Desk(), client(1), client(2)
+    desk.tell(Submitted(former, jobs([1, 2], "short")))
+    desk.tell(CancelAsked(former, job_id(2), FORCED), Left(former))
+    desk.end(1)
+    ask(desk, owner, 2)
+    assert Kill(1) not in desk.effects
+    assert Kill(1) in desk.tell(CancelAsked(owner, job_id(2), FORCED))
