@@ -36,7 +36,18 @@ from meshnode.core.effects import (
     Spare,
     TakeBack,
 )
-from meshnode.core.events import Draining, Event, GraceOver, Served, Spoken, Stalled, Tick, Undraining
+from meshnode.core.events import (
+    Draining,
+    Event,
+    GraceOver,
+    Paused,
+    Resumed,
+    Served,
+    Spoken,
+    Stalled,
+    Tick,
+    Undraining,
+)
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
@@ -103,7 +114,11 @@ class Node:
             max_memory=settings.max_memory_per_child,
         )
         self._front = Front(
-            self._context, max_message=settings.max_message, on_messages=self._received, on_lost=self._unreachable
+            self._context,
+            max_message=settings.max_message,
+            on_messages=self._received,
+            on_lost=self._unreachable,
+            on_flow=self._flows,
         )
         self._bridge: Bridge | None = None
         self._forwarder: Forwarder | None = None
@@ -441,6 +456,12 @@ class Node:
     def _unreachable(self, routing_id: bytes) -> None:
         for event in self._peers.lost(routing_id):
             self.post(event)
+
+    def _flows(self, routing_id: bytes, flows: bool) -> None:
+        """A client does not read what it is told, or does so again."""
+        owner = self._peers.owner(routing_id)
+        if owner is not None:
+            self.post(Resumed(owner) if flows else Paused(owner))
 
     def _sweep(self) -> None:
         """Look for clients that have fallen silent, unless it was this process that stood still."""

@@ -83,6 +83,11 @@ class Peers:
         """Return the peer behind an owner."""
         return self._by_owner.get(owner.key)
 
+    def owner(self, routing_id: bytes) -> Owner | None:
+        """Return the owner behind a routing id."""
+        peer = self._peers.get(routing_id)
+        return None if peer is None else peer.owner
+
     def take(
         self, routing_id: bytes, message: ClientMessage, now: float, key: int
     ) -> tuple[list[Event], list[NodeItem]]:
