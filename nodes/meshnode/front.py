@@ -15,6 +15,7 @@ import zmq
 from mesh.errors import ConfigError
 from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
 from mesh.wire.codec import HEADER_LIMIT, Buffer
+from meshnode.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ SEND_MESSAGES = 32
 _RETRY_S = 0.001
 """Seconds until what waits is tried again while it flows; ten times as many while it does not."""
 
-Received = tuple[bytes, list[Buffer]]
-"""A routing id and the frames of one message."""
+Received = tuple[bytes, str | None, list[Buffer]]
+"""A routing id, the sender's key if there are keys, and the frames of one message."""
 
 
 class PortTakenError(ConfigError):
@@ -55,6 +56,15 @@ def context() -> "zmq.Context[zmq.SyncSocket]":
     made = zmq.Context()
     made.set(zmq.MAX_SOCKETS, 65_536)
     return made
+
+
+def _key_of(frame: zmq.Frame) -> str | None:
+    """Return the key that the sender has proved to have: what the authenticator has named it."""
+    try:
+        key = frame.get("User-Id")
+    except zmq.ZMQError:
+        return None
+    return key if isinstance(key, str) else None
 
 
 class _Outbox:
@@ -83,11 +93,13 @@ class Front:
         on_messages: Callable[[list[Received]], None],
         on_lost: Callable[[bytes], None],
         on_flow: Callable[[bytes, bool], None],
+        guard: Guard | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_messages = on_messages
         self._on_lost = on_lost
         self._on_flow = on_flow
+        self._keyed = guard is not None
         self._outboxes: dict[bytes, _Outbox] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._sent = False
@@ -109,6 +121,8 @@ class Front:
             (zmq.TCP_KEEPALIVE_CNT, 3),
         ):
             self._socket.set(option, value)
+        if guard is not None:
+            guard.protect(zmq_context, self._socket)
 
     def bind(self, endpoint: str) -> str:
         """Bind, and return the endpoint with its real port. Raises PortTakenError or ConfigError."""
@@ -139,8 +153,13 @@ class Front:
         while len(received) < BURST and size < BURST_BYTES:
             if received and not readable(self._socket):
                 break
+            key: str | None = None
             try:
-                routing_id = receive(NOBLOCK)
+                if self._keyed:
+                    frame = receive(NOBLOCK, copy=False)
+                    routing_id, key = frame.bytes, _key_of(frame)
+                else:
+                    routing_id = receive(NOBLOCK)
             except zmq.Again:  # the descriptor speaks of other things too
                 break
             frames: list[Buffer] = []
@@ -150,7 +169,7 @@ class Front:
                 else:
                     frames.append(receive(copy=False).buffer)
                 size += len(frames[-1])
-            received.append((routing_id, frames))
+            received.append((routing_id, key, frames))
         else:
             self._loop.call_soon(self._readable)
         if received:

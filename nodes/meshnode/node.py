@@ -16,6 +16,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 
+from mesh.core.grants import ALLOWED, ANYBODY
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
 from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
@@ -53,6 +54,7 @@ from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
+from meshnode.guard import Guard
 from meshnode.steering import Steering, describe
 from meshnode.supervisor import Supervisor, zygote_config
 
@@ -113,8 +115,10 @@ class Node:
             jitter=settings.max_tasks_jitter,
             max_memory=settings.max_memory_per_child,
         )
+        self._guard = Guard(settings.keys) if settings.keys is not None else None
         self._front = Front(
             self._context,
+            guard=self._guard,
             max_message=settings.max_message,
             on_messages=self._received,
             on_lost=self._unreachable,
@@ -146,6 +150,8 @@ class Node:
     async def _start(self) -> bool:
         """Load the application, bind, fork, announce."""
         endpoint = self._endpoint = self._bind_front()
+        if self._guard is not None:
+            await self._loop.run_in_executor(None, self._guard.prove, endpoint)
         tasks = await self._supervisor.load()
         settings = self.settings
         if settings.bridge is not None and (settings.mdns or settings.seeds):
@@ -224,8 +230,7 @@ class Node:
             "node %s is ready after %.2f s: mesh %s, %d workers, %s (%s)",
             settings.shown_name, time.monotonic() - self._began, settings.mesh, settings.workers, count, names,
         )  # fmt: skip
-        here = "this host only; --insecure opens it to the network, unencrypted" if not settings.insecure else "network"
-        log.info("clients: %s (%s)", endpoint, here)
+        log.info("clients: %s (%s)", endpoint, _reach(settings))
         if self._bridge is not None:
             host, _, port = self._bridge.address.rpartition(":")
             task = next((task.name for task in tasks if task.bridge), "$ping")
@@ -417,13 +422,15 @@ class Node:
     def _received(self, burst: list[Received]) -> None:
         now = self._loop.time()
         events: list[Event] = []
-        for routing_id, frames in burst:
+        guard = self._guard
+        for routing_id, key, frames in burst:
             try:
                 message = decode_client(frames, self._oddities)
             except ProtocolError:
                 self._oddities.malformed += 1
                 continue
-            happened, answers = self._peers.take(routing_id, message, now, self._new_key())
+            grant = ANYBODY if guard is None else guard.grant(key)
+            happened, answers = self._peers.take(routing_id, message, now, self._new_key(), grant=grant)
             events += happened
             if answers:
                 self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
@@ -465,6 +472,8 @@ class Node:
 
     def _sweep(self) -> None:
         """Look for clients that have fallen silent, unless it was this process that stood still."""
+        if self._guard is not None:
+            self._guard.refresh()
         now = self._loop.time()
         late = now - self._sweep_at
         if late > STALL_S:
@@ -476,6 +485,15 @@ class Node:
             self.post(event)
         self._sweep_at = now + SWEEP_S
         self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
+
+
+def _reach(settings: Settings) -> str:
+    """Say whom the front serves."""
+    if settings.keys is not None:
+        return f"encrypted, for the keys in {settings.keys.folder / ALLOWED}"
+    if settings.insecure:
+        return "the network, unencrypted"
+    return "this host only; `meshctl keygen` makes keys for the network, --insecure does without"
 
 
 def _stamp(now: float) -> int:

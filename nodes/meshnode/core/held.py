@@ -102,7 +102,8 @@ class Owner:
     """Where jobs come from and outcomes go: a client, or one side of a bridge connection.
 
     `most`: how many of its jobs run at once, none while it reads nothing; made with 1 it is `ordered`: they run
-    strictly one after another. `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
+    strictly one after another.
+    `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
     idle, as it last heard.
     `limit` bounds that window after a job had to be refused; each word opens it again by as many items as it has.
     `queues`: its waiting jobs by lane, which is priority * KINDS + kind; those of an ordered owner lie together, at
