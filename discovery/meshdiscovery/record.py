@@ -10,10 +10,9 @@ most nine characters, `txtvers` first):
     port=N        1 to 65535, the same as in SRV: SRV and TXT of different lives do not mix
     proto=L-H     lowest and highest wire protocol version spoken, 1 to 255
     name=NAME     for people, as `mesh`
-    key=Z85       the node's public key, 40 characters, if it has one: which of the known keys to expect, no proof
+    key=Z85       the node's public key, 40 characters, if it has one: no proof of anything
 
-Keys that are not in the list are ignored. Everything arrives from strangers, so any bytes end in a
-`Record` or a `BadRecord`.
+Other keys are ignored. Everything arrives from strangers: any bytes end in a `Record` or a `BadRecord`.
 """
 
 import re
