@@ -574,7 +574,10 @@ class Client:
         key = self._last_link
         expected = self._dialer.opened(endpoint, key)
         own = self._keyring.own if self._keyring is not None else None
-        curve = Curve(expected, own.public, own.secret) if own is not None and expected else None
+        if own is not None and not expected:  # with keys nothing is ever said in the clear, whoever offers it
+            self._dialer.lost(key, self.loop.time(), refused=True)
+            return
+        curve = Curve(expected, own.public, own.secret) if own is not None else None
         try:
             link = Link(self._context, key, endpoint, on_messages=self._heard, on_lost=self._lost, curve=curve)
         except zmq.ZMQError as error:
