@@ -10,7 +10,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
@@ -23,6 +24,7 @@ from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
 from meshnode.config import DEFAULT_PORT, Settings
 from meshnode.control import Control, Status
+from meshnode.core.counts import Counts
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -42,8 +44,11 @@ from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
+from meshnode.metrics import BridgeSeen, Seen, WorkersSeen
+from meshnode.pages import MetricsPage, health, readiness
 from meshnode.steering import Steering, describe
 from meshnode.supervisor import Supervisor, zygote_config
+from meshnode.web import Page, Web
 
 log = logging.getLogger("meshnode")
 T = TypeVar("T")
@@ -77,6 +82,8 @@ class Node:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
+        self._counts = Counts() if settings.http else None
+        self._web = self._pages(settings.http) if settings.http else None
         self._endpoint = ""
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
@@ -122,6 +129,8 @@ class Node:
         try:
             if self._control is not None:
                 await self._control.listen()
+            if self._web is not None:
+                await self._web.listen()
             if await self._or_stop(self._start()):
                 await self._stop.wait()
             return await self._finish()
@@ -143,6 +152,7 @@ class Node:
             limit=settings.limit,
             elsewhere=self._forwarder,
             taken_up=self._supervisor.taken_up,
+            counts=self._counts,
         )
         about = self._served = self._about(tasks)
         self._peers = Peers(about)
@@ -273,6 +283,35 @@ class Node:
             clients=len(self._peers) if self._scheduler else 0,
         )  # fmt: skip
 
+    def _pages(self, address: str) -> Web:
+        pages: dict[str, Callable[[], Page]] = {
+            "/health": lambda: health(self.status()),
+            "/ready": lambda: readiness(self.status()),
+            "/metrics": MetricsPage(self._seen),
+        }
+        return Web(address, pages)
+
+    def _seen(self) -> Seen:
+        """Tell all that is to be measured, as of now."""
+        supervisor, bridge, scheduler = self._supervisor, self._bridge, self._scheduler
+        workers = WorkersSeen(supervisor.started, supervisor.died, supervisor.killed, supervisor.recycled)
+        callers = BridgeSeen()
+        if bridge is not None:
+            callers = BridgeSeen(bridge.open, bridge.connections, bridge.requests, bridge.refused, bridge.closed_unread)
+        malformed = self._oddities.malformed + (self._peers.malformed if scheduler else 0)
+        return Seen(
+            status=self.status(),
+            version=version("meshnode"),
+            epoch=self._served.epoch.hex() if scheduler else "",
+            started=time.time() - (time.monotonic() - self._began),
+            idle=scheduler.pool.free if scheduler else 0,
+            counts=self._counts or Counts(),
+            workers=workers,
+            bridge=callers,
+            malformed=malformed,
+            unknown=self._oddities.unknown,
+        )
+
     async def _finish(self) -> int:
         """Leave: say goodbye, finish what is held within the grace, end the workers."""
         if self._scheduler is None or self.lifecycle.state is State.STARTING:
@@ -305,6 +344,8 @@ class Node:
             if timer is not None:
                 timer.cancel()
         await self._steering.close()
+        if self._web is not None:
+            await self._web.close()
         if self._announcement is not None:
             await self._announcement.close()
         if self._bridge is not None:

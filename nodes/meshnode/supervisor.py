@@ -75,7 +75,8 @@ class Supervisor:
 
     `on_served` is called with the tasks that are served from now on whenever they change. `max_jobs`: jobs after which
     a worker is replaced, at random up to `jitter` fewer; `max_memory`: bytes of its own memory after which it is.
-    `unhealthy` says why the node has no workers, while it has none.
+    `unhealthy` says why the node has no workers, while it has none. `died`, `killed`, `recycled` count workers that
+    ended by themselves, were killed for a job of theirs, and were replaced for their jobs or their memory.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Supervisor:
         max_memory: int | None = None,
     ) -> None:
         self.unhealthy: str | None = None
+        self.died = self.killed = self.recycled = 0
         self.slots = slots
         self._config = config
         self._turn = turn
@@ -121,6 +123,11 @@ class Supervisor:
         self._none_left = asyncio.Event()
 
     # starting
+
+    @property
+    def started(self) -> int:
+        """How many workers were forked."""
+        return self._last_key
 
     async def load(self) -> list[TaskSpec]:
         """Start the zygote and return the tasks of the application. Raises ConfigError if it does not import."""
@@ -456,6 +463,7 @@ class Supervisor:
         self._take_outcomes(link, events, all_of_them=True)
         started = self._words[link.place * WORDS]
         self._drop(link)
+        self._count_death(link)
         link.settle(text)
         if link.ready:
             events.append(WorkerLost(link.key, started, text))
@@ -466,6 +474,12 @@ class Supervisor:
                 self._none_left.set()
         elif not link.ending and link.slot < self.slots:
             self._succeed(link, text)
+
+    def _count_death(self, link: Link) -> None:
+        if link.doomed:
+            self.killed += 1
+        elif not (link.ending or self._stopping):
+            self.died += 1
 
     def _succeed(self, link: Link, text: str) -> None:
         """Start another worker in the place of one that died, unless its successor is on the way."""
@@ -561,6 +575,7 @@ class Supervisor:
             self._take_outcomes(link, events, all_of_them=True)
             started = self._words[link.place * WORDS]
             self._drop(link)
+            self._count_death(link)
             link.settle("its zygote died")
             if link.ready:
                 events.append(WorkerLost(link.key, started, "its zygote died"))
@@ -614,6 +629,7 @@ class Supervisor:
         if link is None or link.replaced or link.ending or self._generation is None or not self._generation.is_loaded:
             return
         log.info("worker %d (process %d) is replaced by a fresh one", link.slot, link.pid)
+        self.recycled += 1
         self._try_fork(link.slot, self._generation, replaces=link)
 
     def end_one(self, key: int) -> None:
