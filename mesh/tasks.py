@@ -309,6 +309,11 @@ class Context:
 current: contextvars.ContextVar[Callable[[], Context]] = contextvars.ContextVar("mesh.context")
 
 
+def no_job() -> Context:
+    """Stand in `current` where no job runs any more. Raises LookupError."""
+    raise LookupError("no job runs here")
+
+
 def context() -> Context:
     """Return the context of the job that runs here. Raises ConfigError outside a worker."""
     try:

@@ -338,6 +338,8 @@ def _default_targets() -> tuple[str, ...]:
 
 
 def _serve(settings: cfg.Settings) -> int:
+    fields = {"node": settings.shown_name, "mesh": settings.mesh}
+    configure(settings.log_level, as_json=settings.log_json, fields=fields)
     log = logging.getLogger("meshnode")
     if settings.targets == (cfg.BUILTIN,):
         log.info("no MODULE given and no tasks.py here: serving the built-in tasks echo, sleep and ping")

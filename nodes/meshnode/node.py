@@ -19,7 +19,7 @@ import msgspec
 
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
-from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
+from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, Submit, TaskSpec, Welcome
 from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
 from meshnode.config import DEFAULT_PORT, Settings
@@ -105,6 +105,7 @@ class Node:
             slots=settings.workers,
             turn=self._take,
             on_served=self._serve,
+            job_at=self._job_at,
             max_jobs=settings.max_tasks_per_child,
             jitter=settings.max_tasks_jitter,
             max_memory=settings.max_memory_per_child,
@@ -268,6 +269,12 @@ class Node:
         if self._scheduler.draining:
             news.append(Drain())
         self._take([Served(tasks), *(Spoken(peer.owner, news) for peer in self._peers.everyone())])
+
+    def _job_at(self, worker: int, seq: int) -> Submit | None:
+        """Return the job that a worker has under this number."""
+        there = self._scheduler.pool.workers.get(worker) if self._scheduler else None
+        held = there.outstanding.get(seq) if there is not None else None
+        return None if held is None else held.submit
 
     async def reload(self) -> str | None:
         """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""

@@ -22,7 +22,7 @@ import setproctitle
 
 from mesh.errors import JobCancelled, UnknownTask
 from mesh.inner import Answer, InnerClient
-from mesh.tasks import Task, ambient
+from mesh.tasks import Task, ambient, current, no_job
 from mesh.wire.messages import Failed, Result, Submit
 from meshnode.core.orders import Call, End, Orders, Ran
 from meshnode.worker.catalogue import Application
@@ -120,6 +120,7 @@ class WorkerLoop:
             self._generators.append(generator)
 
     def _tear_down(self) -> None:
+        current.set(no_job)
         for generator in reversed(self._generators):
             try:
                 self._step(generator)
