@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mesh.client import Client
 from mesh.core.record import JobRecord
 from mesh.errors import Failure, MeshBusy, MeshError
-from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec
+from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec, trace_of
 from mesh.wire.payload import pack_failure
 from meshnode.config import Settings
 from meshnode.core import text
@@ -59,6 +59,7 @@ class Forwarder(Client):
                 forwarded=True,
                 attempt=submit.attempt,
                 crashes=held.crashes,
+                trace=trace_of(submit.options),
                 held=held,
                 _ended=self._ended,
             )
