@@ -5,7 +5,7 @@ Nothing is kept here: each scrape looks at what the node knows anyway, and at it
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -42,7 +42,10 @@ class WorkersSeen(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """All that is shown, as of now. `started`: seconds since 1970; `idle`: slots in which nothing runs."""
+    """All that is shown, as of now. `started`: seconds since 1970; `idle`: slots in which nothing runs.
+
+    Nothing in it changes any more: it may be looked at from another thread.
+    """
 
     status: Status
     version: str
@@ -57,28 +60,32 @@ class Seen(Struct, frozen=True, kw_only=True):
 
 
 class Shown:
-    """Makes the text of a scrape of what `look` sees. `kind` is its media type. Raises ImportError."""
+    """Makes the text of scrapes. `kind` is its media type. Raises ImportError where prometheus-client is missing."""
 
-    def __init__(self, look: Callable[[], Seen]) -> None:
+    kind = "text/plain; version=0.0.4; charset=utf-8"
+
+    def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
         from prometheus_client.registry import Collector
 
         class Node(Collector):
+            def __init__(self, seen: Seen) -> None:
+                self._seen = seen
+
             def collect(self) -> "Iterator[Metric]":
-                yield from families(look())
+                return families(self._seen)
 
-            def describe(self) -> "Iterator[Metric]":
-                return iter(())
-
-        self._registry = CollectorRegistry()
-        self._registry.register(Node())
-        ProcessCollector(registry=self._registry)
+        self._of_node = Node
+        self._of_process = ProcessCollector(registry=None)
+        self._registry = CollectorRegistry
         self._write = generate_latest
-        self.kind = "text/plain; version=0.0.4; charset=utf-8"
 
-    def text(self) -> bytes:
-        """Return the exposition."""
-        return self._write(self._registry)
+    def text(self, seen: Seen) -> bytes:
+        """Return the exposition. With many tasks it takes some milliseconds: a thread's work."""
+        registry = self._registry()
+        registry.register(self._of_node(seen))
+        registry.register(self._of_process)
+        return self._write(registry)
 
 
 def families(seen: Seen) -> "Iterator[Metric]":

@@ -10,8 +10,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from importlib.metadata import version
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
@@ -291,7 +290,10 @@ class Node:
         )  # fmt: skip
 
     def _pages(self, address: str) -> Web:
-        pages: dict[str, Callable[[], Page]] = {
+        from importlib.metadata import version
+
+        self._version = version("meshnode")
+        pages: dict[str, Callable[[], Awaitable[Page]]] = {
             "/health": lambda: health(self.status()),
             "/ready": lambda: readiness(self.status()),
             "/metrics": MetricsPage(self._seen),
@@ -308,11 +310,11 @@ class Node:
         malformed = self._oddities.malformed + (self._peers.malformed if scheduler else 0)
         return Seen(
             status=self.status(),
-            version=version("meshnode"),
+            version=self._version,
             epoch=self._served.epoch.hex() if scheduler else "",
             started=time.time() - (time.monotonic() - self._began),
             idle=scheduler.pool.free if scheduler else 0,
-            counts=self._counts or Counts(),
+            counts=(self._counts or Counts()).as_of_now(),
             workers=workers,
             bridge=callers,
             malformed=malformed,

@@ -1,6 +1,8 @@
 """What a node shows of itself over HTTP: its health, whether it takes jobs, its metrics. `docs/metrics.md`."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 
 import msgspec
@@ -13,12 +15,12 @@ JSON = "application/json"
 MISSING = "metrics need one more package: pip install 'meshnode[metrics]'\n"
 
 
-def health(status: Status) -> Page:
+async def health(status: Status) -> Page:
     """Say how the node is: 200 unless it is unhealthy. That it is said at all shows that its loop turns."""
     return _brief(status, well=status.state != "unhealthy")
 
 
-def readiness(status: Status) -> Page:
+async def readiness(status: Status) -> Page:
     """Say whether the node takes jobs: 200 while it runs and does not drain."""
     return _brief(status, well=status.state == "running")
 
@@ -41,12 +43,11 @@ class MetricsPage:
     def __init__(self, look: Callable[[], Seen]) -> None:
         self._look = look
         self._shown: Shown | None = None
+        with suppress(ImportError):
+            self._shown = Shown()  # now: to import it takes too long for a loop that serves already
 
-    def __call__(self) -> Page:
+    async def __call__(self) -> Page:
         """Make the page as of now."""
         if self._shown is None:
-            try:
-                self._shown = Shown(self._look)
-            except ImportError:
-                return Page(HTTPStatus.NOT_IMPLEMENTED, MISSING.encode())
-        return Page(HTTPStatus.OK, self._shown.text(), self._shown.kind)
+            return Page(HTTPStatus.NOT_IMPLEMENTED, MISSING.encode())
+        return Page(HTTPStatus.OK, await asyncio.to_thread(self._shown.text, self._look()), self._shown.kind)

@@ -7,7 +7,7 @@ asked is bounded in length and time, and nothing but GET and HEAD of a few pages
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class Page(NamedTuple):
 class Web:
     """Listens from `listen` to `close`. `pages`: what makes each page, by its path."""
 
-    def __init__(self, address: str, pages: Mapping[str, Callable[[], Page]]) -> None:
+    def __init__(self, address: str, pages: Mapping[str, Callable[[], Awaitable[Page]]]) -> None:
         self.address = ""
         self._wanted = address
         self._pages = pages
@@ -103,14 +103,14 @@ class Web:
         method, target, _ = words
         if method not in ("GET", "HEAD"):
             return _response(_said(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD are answered"))
-        return _response(self._page(target.partition("?")[0]), bodiless=method == "HEAD")
+        return _response(await self._page(target.partition("?")[0]), bodiless=method == "HEAD")
 
-    def _page(self, path: str) -> Page:
+    async def _page(self, path: str) -> Page:
         make = self._pages.get(path)
         if make is None:
             return _said(HTTPStatus.NOT_FOUND, f"there is {', '.join(self._pages)}")
         try:
-            return make()
+            return await make()
         except Exception:
             log.exception("the page %s failed", path)
             return _said(HTTPStatus.INTERNAL_SERVER_ERROR, "it failed; the log says how")

@@ -38,6 +38,12 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += count
         self.total += seconds * count
 
+    def as_of_now(self) -> "Histogram":
+        """Return a copy, which stays as it is."""
+        copy = Histogram()
+        copy.counts, copy.total = self.counts[:], self.total
+        return copy
+
 
 class TaskCounts:
     """One task's. `ended`: jobs by how they ended and for which reason, which is empty where the task itself ended."""
@@ -50,6 +56,13 @@ class TaskCounts:
         self.run = Histogram()
         self.wait = Histogram()
 
+    def as_of_now(self) -> "TaskCounts":
+        """Return a copy, which stays as it is."""
+        copy = TaskCounts()
+        copy.ended, copy.retries = self.ended.copy(), self.retries
+        copy.run, copy.wait = self.run.as_of_now(), self.wait.as_of_now()
+        return copy
+
 
 class Counts:
     """All of a node's. `late`: outcomes of jobs that were over; `forwarded`: by what came of jobs sent on."""
@@ -58,6 +71,13 @@ class Counts:
         self.tasks: dict[str, TaskCounts] = {}
         self.late = 0
         self.forwarded: Counter[str] = Counter()
+
+    def as_of_now(self) -> "Counts":
+        """Return a copy, which stays as it is."""
+        copy = Counts()
+        copy.tasks = {task: counts.as_of_now() for task, counts in self.tasks.items()}
+        copy.late, copy.forwarded = self.late, self.forwarded.copy()
+        return copy
 
     def serve(self, tasks: Iterable[str]) -> None:
         """Count the jobs of these tasks each under its own name; those that were served before keep theirs."""

@@ -42,7 +42,7 @@ def seen() -> Seen:
 
 
 def exported() -> Iterator[Any]:
-    return iter(text_string_to_metric_families(Shown(seen).text().decode()))
+    return iter(text_string_to_metric_families(Shown().text(seen()).decode()))
 
 
 def written_name(family: Any) -> str:

@@ -93,6 +93,32 @@ def test_what_an_owner_is_told_says_how_a_job_ended(item: Reject | Lost, how: st
     assert outcome(item) == how
 
 
+def test_a_copy_stays_as_it_is_whatever_is_counted_next() -> None:
+    counts = Counts()
+    counts.serve(["slow"])
+
+    def count() -> None:
+        counts.told("slow", 3, failed=1, cancelled=0)
+        counts.ran("slow", 1, 0.5, 0.5)
+        counts.waited("slow", [held(0.0)], 0.5)
+        counts.retried("slow")
+        counts.dropped("nobody")
+        counts.late += 1
+        counts.forwarded["ok"] += 1
+
+    def shown(of: Counts) -> object:
+        return of.late, of.forwarded, [
+            (name, one.ended, one.retries, one.run.counts, one.run.total, one.wait.counts, one.wait.total)
+            for name, one in of.tasks.items()
+        ]  # fmt: skip
+
+    count()
+    copy, before = counts.as_of_now(), repr(shown(counts))
+    assert repr(shown(copy)) == before
+    count()
+    assert repr(shown(copy)) == before != repr(shown(counts))
+
+
 # as the scheduler tells it
 
 
