@@ -618,7 +618,7 @@ class Client:
     def _look_why_denied(self, link: Link, why: str) -> None:
         """Remember what keys had to do with the end of a link, for those who find no node."""
         if self._keyring is None or link.curve is None:
-            if why == OTHER_KEY:
+            if why in (OTHER_KEY, NO_KEYS):
                 self._denied(link.endpoint, "the handshake failed: does it want keys? (docs/security.md)")
         elif why == KEY_REFUSED:
             node = self._keyring.allowed.node_keys().get(link.curve.node, link.endpoint)
@@ -626,7 +626,9 @@ class Client:
             self._denied(node, f"it does not accept the key {own.path.name}; is that in {ALLOWED} on its host?")
             self._seldom.warn(node, "node %s at %s does not accept the key %s", node, link.endpoint, own.path)
         elif why in (OTHER_KEY, NO_KEYS):
-            what = why if why == NO_KEYS else f"it has none of the keys that {ALLOWED} names for nodes"
+            what = (
+                why if why == NO_KEYS else f"it has none of the keys that {ALLOWED} names for nodes, or speaks without"
+            )
             self._denied(link.endpoint, what)
 
 
