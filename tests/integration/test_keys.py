@@ -204,7 +204,7 @@ async def test_a_seed_is_tried_with_each_key_until_the_right_one(app: Path, keys
 # what is taken away again
 
 
-async def test_a_revoked_key_is_cut_off_while_others_go_on(app: Path, keys: Keys) -> None:
+async def test_a_key_that_is_revoked_is_cut_off_where_it_is_connected(app: Path, keys: Keys) -> None:
     ada = keys.host("desk", keys.client("ada"))
     bob = keys.host("shop", keys.client("bob"))
     with a_node(app, keys, "a", workers=2) as a:
@@ -266,7 +266,7 @@ async def test_a_list_that_is_half_written_cuts_nobody_off(app: Path, keys: Keys
 # roles
 
 
-async def test_a_client_runs_the_tasks_that_its_key_may(app: Path, keys: Keys) -> None:
+async def test_a_key_for_some_tasks_runs_those_and_no_others(app: Path, keys: Keys) -> None:
     desk = keys.host("desk", keys.client("mailer", SUBMIT, "send_*"))
     ops = keys.host("ops", keys.client("ops", OPERATE))
     with a_node(app, keys, "a") as a:
