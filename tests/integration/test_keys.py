@@ -13,17 +13,13 @@ import zmq
 
 import mesh
 from mesh.core.grants import ALLOWED, OPERATE, SUBMIT
-from mesh.keys import Keyring
-from mesh.link import Curve
 from mesh.wire.messages import WRONG_KEY, Refuse, Result, Welcome
 from meshdiscovery.mdns import Announcer
 from meshdiscovery.record import Record
-from meshnode import front as front_module
 from meshnode import guard as guard_module
-from meshnode.front import Front
 from meshnode.guard import Guard
 from tests.support.clients import connected, until_started
-from tests.support.keyed import Keys, Rogue, Wiretap, keyed_peer
+from tests.support.keyed import KeyedFront, Keys, Rogue, Wiretap, keyed_peer
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, free_port, run_meshnode, write_tasks
 from tests.support.peers import Peer
@@ -412,41 +408,12 @@ def test_a_client_that_speaks_in_the_clear_reaches_nothing(app: Path, keys: Keys
     assert "malformed" not in a.log
 
 
-class Rest:
-    """A front of this process with keys, nobody behind it, and whether a key is let in there."""
-
-    def __init__(self, keys: Keys) -> None:
-        self.own = keys.of("a")
-        self.guard = Guard(Keyring(keys.workshop.folder, self.own))
-        self.context = front_module.context()
-        self.front = Front(
-            self.context,
-            max_message=1024,
-            on_messages=lambda burst: None,
-            on_lost=lambda routing_id: None,
-            on_flow=lambda routing_id, flows: None,
-            guard=self.guard,
-        )
-        self.endpoint = self.front.bind("tcp://127.0.0.1:0")
-
-    async def lets_in(self, public: str, secret: str) -> bool | None:
-        curve = Curve(self.own.public, public, secret)
-        return await asyncio.to_thread(guard_module._is_let_in, self.endpoint, curve)
-
-    async def prove(self) -> None:
-        await asyncio.to_thread(self.guard.prove, self.endpoint)
-
-    def close(self) -> None:
-        self.front.close(linger=0)
-        self.context.term()
-
-
 async def test_where_no_authenticator_answers_nobody_is_let_in_and_no_node_starts(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard_module, "PROBE_S", 0.5)
     monkeypatch.setattr(Guard, "_answer", lambda self, asked: asked.close(linger=0))
-    rest = Rest(keys)
+    rest = KeyedFront(keys)
     try:
         assert await rest.lets_in(rest.own.public, rest.own.secret) is not True
         with pytest.raises(mesh.ConfigError):
@@ -459,7 +426,7 @@ async def test_an_authenticator_that_lets_anybody_in_keeps_the_node_from_startin
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Guard, "_judge", lambda self, frames: b"anybody")
-    rest = Rest(keys)
+    rest = KeyedFront(keys)
     try:
         with pytest.raises(mesh.ConfigError, match="lets a key that is not allowed in"):
             await rest.prove()
@@ -470,7 +437,7 @@ async def test_an_authenticator_that_lets_anybody_in_keeps_the_node_from_startin
 async def test_an_authenticator_that_fails_over_a_question_refuses_it_and_answers_the_next(
     keys: Keys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rest = Rest(keys)
+    rest = KeyedFront(keys)
     judge = Guard._judge
 
     def fail_once(self: Guard, frames: list[bytes]) -> bytes | None:

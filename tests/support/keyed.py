@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import socket
 import threading
@@ -13,7 +14,12 @@ import zmq
 
 from mesh.core.grants import ALLOWED, CLIENT, NODE, SUBMIT, Grant
 from mesh.keygen import Workshop
-from mesh.keys import KeyFile
+from mesh.keys import KeyFile, Keyring
+from mesh.link import Curve
+from meshnode import guard
+from meshnode.front import Front, Received
+from meshnode.front import context as front_context
+from meshnode.guard import Guard
 from tests.support.nodes import NodeProcess
 from tests.support.peers import Peer
 
@@ -118,6 +124,42 @@ class Rogue:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=0)
+        self._context.term()
+
+
+class KeyedFront:
+    """A front of this process with the keys of node a, and nobody behind it: what comes through is kept."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.own = keys.of("a")
+        self.guard = Guard(Keyring(keys.workshop.folder, self.own))
+        self.received: list[Received] = []
+        self._context = front_context()
+        self._front = Front(
+            self._context,
+            max_message=1024,
+            on_messages=self.received.extend,
+            on_lost=lambda routing_id: None,
+            on_flow=lambda routing_id, flows: None,
+            guard=self.guard,
+        )
+        self.endpoint = self._front.bind("tcp://127.0.0.1:0")
+
+    def listen(self) -> None:
+        """Begin to receive."""
+        self._front.listen()
+
+    async def lets_in(self, public: str, secret: str) -> bool | None:
+        """Is this key let in? None where no answer came."""
+        return await asyncio.to_thread(guard._is_let_in, self.endpoint, Curve(self.own.public, public, secret))
+
+    async def prove(self) -> None:
+        """Do what a node does before it serves."""
+        await asyncio.to_thread(self.guard.prove, self.endpoint)
+
+    def close(self) -> None:
+        """Close it, and with it the authenticator."""
+        self._front.close(linger=0)
         self._context.term()
 
 
