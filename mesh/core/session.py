@@ -10,9 +10,9 @@ from typing import assert_never
 
 from mesh.core.attempts import CANCELLED_HERE, Attempts, options
 from mesh.core.deadlines import Deadlines
-from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
+from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
 from mesh.core.ejections import Ejections
-from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
+from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, OperateAsked, Submitted, Tick
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.core.roster import NodeView, Roster, ServedTask
 from mesh.core.standing import State
@@ -27,6 +27,7 @@ from mesh.wire.messages import (
     UNKNOWN_TASK,
     UNSTARTED,
     Accepted,
+    Answer,
     Bye,
     Cancel,
     ClientItem,
@@ -37,6 +38,7 @@ from mesh.wire.messages import (
     Lost,
     NodeItem,
     NodeMessage,
+    Operate,
     Options,
     Ping,
     Pong,
@@ -138,6 +140,10 @@ class Session:
                 self._cancel(event.record, event.how)
             case KeepAsked():
                 self._keep(event.record)
+            case OperateAsked():
+                view = self.roster.get(event.key)
+                if view is not None:  # else it has parted, and whoever asked is told of that
+                    self._say(view, Operate(event.token, event.verb, event.args))
             case Opening():
                 self._opening[event.key] = now + WELCOME_S
                 self._start_beat(now)
@@ -235,6 +241,8 @@ class Session:
                 self._progress(view, item)
             case Stranger():
                 self._forgotten(view, now)
+            case Answer():
+                self._effects.append(Answered(key, item.token, item.ok, item.body))
             case Unknown():
                 self._unknown(view, item.ids, now)
             case Pong() | ResultLarge():

@@ -125,6 +125,16 @@ class Bridge:
         there = (connection for key, connection in self._by_owner.items() if key == connection.keys[0])
         return self._requests + sum(connection.requests for connection in there)
 
+    @property
+    def open(self) -> int:
+        """How many callers are connected."""
+        return len(self._open)
+
+    @property
+    def addresses(self) -> Counter[str]:
+        """From where callers are connected, and how many from each."""
+        return self._of_address
+
     def reply(self, owner: Owner, items: list[NodeItem]) -> None:
         """Tell the connection behind an owner these items; it may have ended meanwhile. `speak` sends the replies."""
         connection = self._by_owner.get(owner.key)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import zmq
 
@@ -65,6 +65,7 @@ class Front:
         self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
         self._waiting_bytes: dict[bytes, int] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._addresses: dict[bytes, str] = {}
         self._sent = False
         self._descriptor = -1
         self._socket = zmq_context.socket(zmq.ROUTER)
@@ -120,7 +121,9 @@ class Front:
                 break
             frames: list[Buffer] = []
             while more(self._socket):
-                if not frames:
+                if not frames and routing_id not in self._addresses:
+                    frames.append(self._receive_first(routing_id))
+                elif not frames:
                     frames.append(receive())
                 else:
                     frames.append(receive(copy=False).buffer)
@@ -130,6 +133,25 @@ class Front:
             self._loop.call_soon(self._readable)
         if received:
             self._on_messages(received)
+
+    def _receive_first(self, routing_id: bytes) -> bytes:
+        """Receive a frame of a peer that has not been heard before, and note where it speaks from."""
+        frame = self._socket.recv(copy=False)
+        try:
+            address = frame.get("Peer-Address")
+        except zmq.ZMQError:  # the transport has none
+            address = ""
+        self._addresses[routing_id] = str(address).removeprefix("::ffff:")
+        return frame.bytes
+
+    def address(self, routing_id: bytes) -> str:
+        """Return the address that a peer speaks from; an empty text if it is not known."""
+        return self._addresses.get(routing_id, "")
+
+    def keep_addresses(self, routing_ids: Collection[bytes]) -> None:
+        """Forget the addresses of all other peers: they are gone."""
+        if len(self._addresses) > len(routing_ids):
+            self._addresses = {one: at for one, at in self._addresses.items() if one in routing_ids}
 
     def recheck(self) -> None:
         """Look for messages once more if something was sent, which may have used up the edge that announced one."""

@@ -69,7 +69,8 @@ class Held(Struct, gc=False, eq=False):
     cancelled while it seemed to run. `forwarded`: another node has it. `alarm`: its entry among the deadlines.
     `told`: its owner has heard that it is held. `kept`: it outlives its owner. `delayed`: it waits for its time to be
     tried again. `retries`, `crashes`: how often its task asked for that, how many workers died of it.
-    `stopping`: how far its owner wanted it cancelled when it last said so.
+    `stopping`: how far its owner wanted it cancelled when it last said so. `since`: when it came; of a coroutine that
+    was given to a worker, when that was.
     """
 
     submit: Submit
@@ -89,6 +90,7 @@ class Held(Struct, gc=False, eq=False):
     retries: int = 0
     crashes: int = 0
     stopping: int = -1
+    since: float = 0.0
 
     @property
     def waits(self) -> bool:

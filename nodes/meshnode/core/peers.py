@@ -5,8 +5,10 @@ STRANGER, so that it greets anew.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import assert_never, cast
 
+from mesh.errors import NotAllowed
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
@@ -14,6 +16,7 @@ from mesh.wire.messages import (
     WRONG_MESH,
     WRONG_VERSION,
     About,
+    Answer,
     Bye,
     Cancel,
     ClientMessage,
@@ -21,6 +24,7 @@ from mesh.wire.messages import (
     Hello,
     Keep,
     NodeItem,
+    Operate,
     Ping,
     Pong,
     Query,
@@ -31,6 +35,7 @@ from mesh.wire.messages import (
     SubmitLarge,
     Welcome,
 )
+from mesh.wire.reports import Wrong, packed
 from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
 
@@ -61,11 +66,18 @@ class Peer:
         self.stamp = 0
 
 
+def may_operate(peer: Peer) -> bool:
+    """May this peer ask the node of itself, and tell it what to do? Without keys whoever reaches the port may."""
+    del peer
+    return True
+
+
 class Peers:
-    """The clients of the front."""
+    """The clients of the front. `asked`: what those who may operate this node have asked, until it is taken."""
 
     def __init__(self, about: About) -> None:
         self.draining = False
+        self.asked: list[tuple[Peer, Operate]] = []
         self._about = about
         self._peers: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_owner: dict[int, Peer] = {}
@@ -74,6 +86,11 @@ class Peers:
     def __len__(self) -> int:
         """How many there are."""
         return len(self._peers)
+
+    @property
+    def routing_ids(self) -> Collection[bytes]:
+        """The routing ids of all."""
+        return self._peers.keys()
 
     def describe(self, about: About) -> None:
         """Greet with this from now on."""
@@ -138,6 +155,11 @@ class Peers:
                     version = min(item.highest, VERSIONS[1])
                     greeting: list[NodeItem] = [Welcome(version, self._about)]
                     events.append(Spoken(peer.owner, [*greeting, Drain()] if self.draining else greeting))
+                case Operate() if may_operate(peer):
+                    self.asked.append((peer, item))
+                case Operate():
+                    refusal = Wrong(NotAllowed.__name__, "this key does not allow to operate nodes")
+                    events.append(Spoken(peer.owner, [Answer(item.token, False, packed(refusal))]))
                 case Bye():
                     events += self.forget(peer.owner)
                 case SubmitLarge():

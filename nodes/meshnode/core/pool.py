@@ -20,12 +20,13 @@ class Worker:
     `packed`: it runs short jobs, several of which lie in its socket. `stuck`: it gets nothing more before its next
     word, since a job drags on or its orders are being taken back. `watched`: it is going to be looked at. `lease`: jobs
     that it may still run before it is replaced. `retired`: it gets nothing more at all. `doomed`: it is being killed
-    for the job of this number, which ends for this reason, with this text.
+    for the job of this number, which ends for this reason, with this text. `since`: when it began with the first of
+    what is outstanding, as far as it has told. `done`, `failed`: how many jobs ended well here, and otherwise.
     """
 
     __slots__ = (
-        "coroutines", "doomed", "key", "last", "lease", "load", "outstanding", "packed", "retired", "spare",
-        "stuck", "watched",
+        "coroutines", "done", "doomed", "failed", "key", "last", "lease", "load", "outstanding", "packed", "retired",
+        "since", "spare", "stuck", "watched",
     )  # fmt: skip
 
     def __init__(self, key: int, lease: int | None = None, *, spare: bool = False) -> None:
@@ -41,6 +42,8 @@ class Worker:
         self.packed = False
         self.stuck = False
         self.watched = False
+        self.since = 0.0
+        self.done = self.failed = 0
 
 
 class Pool:

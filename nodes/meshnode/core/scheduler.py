@@ -61,6 +61,7 @@ from meshnode.core.events import (
     KeepAsked,
     Left,
     Queried,
+    Resized,
     Retired,
     Served,
     SpareLost,
@@ -98,8 +99,9 @@ class Scheduler:
     `slots`: workers that the node is to have. `backlog`: jobs held at most. `elsewhere` answers for the rest of
     the mesh, where bridge jobs go on to when no slot is free here. `taken_up` says which order a worker has taken
     up last.
-    `held`: jobs that it has taken in and not ended. Its parts: the workers (`pool`), what waits (`backlog`), what
-    owners are told (`word`).
+    `held`: jobs that it has taken in and not ended; `done`, `failed`, `lost`: how many have ended at a worker well,
+    with a failure, or not at all since their worker died or was killed. Its parts: the workers (`pool`), what waits
+    (`backlog`), what owners are told (`word`).
     """
 
     def __init__(
@@ -122,6 +124,8 @@ class Scheduler:
         self.backlog = Backlog()
         self.word = Word(self.pool, slots)
         self.held = 0
+        self.done = self.failed = self.lost = 0
+        self._cores = cores
         self._most = backlog
         self._elsewhere = elsewhere or Nowhere()
         self._watch = Watch(self.pool, taken_up)
@@ -235,6 +239,8 @@ class Scheduler:
                 self.word.undrain()
             case Served():
                 self._serve(event.tasks)
+            case Resized():
+                self._resize(event.slots)
             case Stalled():
                 self._stalled()
             case GraceOver():
@@ -282,7 +288,7 @@ class Scheduler:
                 reason, text = refusal or self._no_room(owner, job_id)
                 owner.replies.append(Reject(job_id, submit.attempt, reason, text))
                 continue
-            held = Held(submit, entry, owner, FOREVER, cost=cost)
+            held = Held(submit, entry, owner, FOREVER, cost=cost, since=now)
             ids[job_id] = held
             run.append(held)
             accepted.append(held)
@@ -313,7 +319,7 @@ class Scheduler:
         ):
             self._submitted(owner, [submit], now, stale=False)
             return
-        held = Held(submit, entry, owner, FOREVER, cost=entry.expected)
+        held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now)
         owner.jobs[submit.id] = held
         self.held += 1
         self.word.active[owner.key] = owner
@@ -364,15 +370,22 @@ class Scheduler:
         if worker is None:
             return
         worker.stuck = False
+        worker.since = now
+        failures = count = 0
         orphans = self._outcomes.orphans
         answered: list[Owner] = []
         for one in ran:
             ended = self.pool.end(worker, range(one.first, one.first + len(one.ends)))
             self._observe(ended, one)
+            count += len(one.ends)
             owner: Owner | None = None
             for held, item in zip(ended, one.ends, strict=True):
                 if held is None:
                     continue
+                again = None
+                if type(item) is Failed:
+                    failures += 1
+                    again = item.again
                 if held.owner is not owner:
                     owner = held.owner
                     answered.append(owner)
@@ -381,7 +394,7 @@ class Scheduler:
                     if orphans and self._outcomes.ended(held):
                         self._outcomes.keep_orphaned(item, now)
                     continue
-                if type(item) is Failed and item.again is not None and self._asks_again(held, item.again, now):
+                if again is not None and self._asks_again(held, again, now):
                     continue
                 held.over = True
                 self.held -= 1
@@ -391,6 +404,10 @@ class Scheduler:
                 owner.replies.append(item)
                 if owner.gone:
                     self._outcomes.keep_orphaned(item, now)
+        worker.failed += failures
+        worker.done += count - failures
+        self.failed += failures
+        self.done += count - failures
         self.word.ended_at_worker(answered)
         for owner in answered:
             if owner.queued and not owner.windowed:
@@ -491,6 +508,7 @@ class Scheduler:
                 unread.append(held)
                 continue
             held.owner.running -= 1
+            self.lost += 1
             if worker.doomed is not None and worker.doomed[0] == held.seq:
                 reason, text = worker.doomed[1:]
             else:
@@ -612,6 +630,12 @@ class Scheduler:
                 entry.quarantine.until = 0.0  # the code may have been mended
                 entry.quarantine.survived()
 
+    def _resize(self, slots: int) -> None:
+        """Have so many workers from now on; windows follow."""
+        self.pool.cores = max(1, min(self._cores, slots))
+        self.word.resize(slots)
+        self._callers.resize(slots)
+
     def _reject_all(self, task: str, reason: str, text: str) -> None:
         """Give back all jobs of a task that wait."""
         for owner in list(self.word.active.values()):
@@ -684,7 +708,7 @@ class Scheduler:
 
     def _move(self, held: Held, owner: Owner) -> None:
         """Let a job that waits belong to another owner, at the end of what that has."""
-        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected)
+        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, since=held.since)
         again.kept = held.kept
         if held.alarm is not None:
             self._set_alarm(again, held.expires)
@@ -899,7 +923,12 @@ class Scheduler:
 
         Those that need a whole worker and are not short travel alone: what has been read cannot be taken back.
         """
+        if not worker.outstanding:
+            worker.since = now
         first = self.pool.give(worker, given)
+        if worker.coroutines:
+            for held in given:
+                held.since = now
         jobs = [held.submit for held in given]
         known = self._dispatched.get(worker.key)
         if known is not None and known[0] is entry and (entry.runtime.short or entry.kind != WHOLE):

@@ -42,6 +42,12 @@ class Word:
         self._handed_in: list[Owner] = []
         self._news: deque[tuple[float, list[Held]]] = deque()
 
+    def resize(self, slots: int) -> None:
+        """The node is to have so many workers from now on."""
+        self._slots = slots
+        self._places = slots * self._pool.concurrency
+        self._loosened = True
+
     # what happened
 
     def say(self, owner: Owner, *items: NodeItem) -> None:
