@@ -49,6 +49,7 @@ def compare(served: Mapping[str, Sequence[TaskSpec]], new: Sequence[TaskSpec]) -
     known = {spec.name for spec, _ in homes.values()}
     broken = {one.task for one in breaks}
     same = sorted(known & set(coming) - changed - broken)
+    breaks.sort(key=lambda one: one.task)
     return Plan(breaks, sorted(set(coming) - known), sorted(changed - broken), same)
 
 
