@@ -4,6 +4,7 @@ Shell: sockets of its own on UDP 5353, beside whoever else listens there.
 """
 
 import asyncio
+import os
 import secrets
 import socket
 from dataclasses import dataclass
@@ -131,6 +132,6 @@ async def reachable(address: str, port: int, *, timeout: float = 2.0) -> str:
     except TimeoutError:
         return "no answer"
     except OSError as error:
-        return (error.strerror or str(error)).lower()
+        return os.strerror(error.errno).lower() if error.errno else str(error)  # asyncio says less in its own words
     writer.close()
     return ""
