@@ -9,10 +9,12 @@ from typing import Any, NoReturn
 import msgspec
 
 from mesh.client import Client, NodeInfo
+from mesh.core.doctor import AUTH
 from mesh.core.effects import Answered, Close, Effect
 from mesh.core.events import OperateAsked
 from mesh.core.roster import NodeView
 from mesh.errors import MeshError, NotAllowed
+from mesh.link import KEY_REFUSED, NO_KEYS, OTHER_KEY
 from mesh.wire.reports import Report, decode_report, decode_wrong
 
 PATIENCE_S = 5.0
@@ -83,7 +85,8 @@ class Operator(Client):
         super()._perform(effect, now)
 
     def _lost(self, key: int, why: str) -> None:
-        self.ends[self._dialer.endpoint(key)] = why
+        keyed = why in (KEY_REFUSED, OTHER_KEY, NO_KEYS)
+        self.ends[self._dialer.endpoint(key)] = f"{AUTH}: {why}" if keyed else why
         super()._lost(key, why)
 
 

@@ -26,7 +26,7 @@ LARGER = 3.0
 """Bytes of memory, and times the median of its node's, from which a worker is large."""
 
 AUTH = "auth"
-"""Why a link ends where keys are refused."""
+"""What the end of a link begins with where keys are to blame."""
 
 
 class Interface(Struct, frozen=True):
@@ -166,9 +166,9 @@ def _refusals(facts: Facts) -> Iterator[Finding]:
         about = f"node {names[endpoint]} ({endpoint})" if endpoint in names else endpoint
         if endpoint in connected or endpoint in unreachable:
             continue
-        if why == AUTH:
+        if why.startswith(AUTH):
             fix = "give this client a key that stands in the node's `allowed`, and the node one that stands in ours"
-            yield _error(about, "the keys do not fit: it refuses the handshake, or is not the node that we know", fix)
+            yield _error(about, f"the keys do not fit: {why.removeprefix(AUTH).lstrip(': ')}", fix)
         else:
             yield _error(
                 about, f"no connection comes of it: {why}", "see that a node of this mesh and version runs there"

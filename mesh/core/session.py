@@ -12,7 +12,18 @@ from mesh.core.attempts import CANCELLED_HERE, Attempts, options
 from mesh.core.deadlines import Deadlines
 from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
 from mesh.core.ejections import Ejections
-from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, OperateAsked, Submitted, Tick
+from mesh.core.events import (
+    CancelAsked,
+    Event,
+    Heard,
+    KeepAsked,
+    KeyDenied,
+    LinkLost,
+    Opening,
+    OperateAsked,
+    Submitted,
+    Tick,
+)
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.core.roster import NodeView, Roster, ServedTask
 from mesh.core.standing import State
@@ -26,6 +37,7 @@ from mesh.wire.messages import (
     QUARANTINED,
     UNKNOWN_TASK,
     UNSTARTED,
+    WRONG_KEY,
     Accepted,
     Answer,
     Bye,
@@ -144,6 +156,8 @@ class Session:
                 view = self.roster.get(event.key)
                 if view is not None:  # else it has parted, and whoever asked is told of that
                     self._say(view, Operate(event.token, event.verb, event.args))
+            case KeyDenied():
+                self._unserved.deny(event.node, event.why)
             case Opening():
                 self._opening[event.key] = now + WELCOME_S
                 self._start_beat(now)
@@ -213,7 +227,7 @@ class Session:
         if view is not None and not view.standing.record.clean and any(type(i) in _ENDED_WELL for i in message.items):
             self._ejections.succeeded(view, now)
 
-    def _heard_item(
+    def _heard_item(  # noqa: C901  # one flat match
         self, key: int, view: NodeView | None, item: NodeItem, message: NodeMessage, now: float
     ) -> NodeView | None:
         match item:
@@ -222,6 +236,8 @@ class Session:
             case Refuse():
                 self._unserved.refusal = item.text
                 self._part(key, "its node refused", now, failed=False)
+                if item.reason == WRONG_KEY and view is not None:
+                    self._cut_off(view, item.text)
                 self._effects.append(Close(key, item.text, refused=True))
                 return None
             case Bye():
@@ -275,10 +291,16 @@ class Session:
         view.heard(message, now)
         self.roster.add(view)
         self._ejections.relent(self.roster, now)
-        self._unserved.met_any = True
+        self._unserved.welcome()
         self._effects.append(Joined(view))
         self._limit_waiting(view)
         return view
+
+    def _cut_off(self, view: NodeView, why: str) -> None:
+        """A node that had let us in does so no longer: where no other is left, nobody waits for one to return."""
+        self._unserved.deny(view.about.name, why)
+        if not len(self.roster):
+            self._unserved.met_any = False
 
     def _limit_waiting(self, view: NodeView) -> None:
         """Give what waits the time that its tasks have, as this node says."""

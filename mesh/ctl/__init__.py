@@ -14,6 +14,7 @@ from mesh.ctl.target import EXIT_FAILED, Target
 from mesh.ctl.top import top
 from mesh.ctl.waiting import wait_node
 from mesh.errors import ConfigError
+from mesh.keygen import keygen
 
 
 @click.group(
@@ -37,17 +38,23 @@ Examples:
 @click.option("-m", "--mesh", default="default", help="The mesh that is meant.")
 @click.option("--seed", multiple=True, metavar="HOST:PORT", help="A node, where mDNS does not reach.")
 @click.option("--mdns/--no-mdns", default=True, help="Look for nodes by mDNS.")
+@click.option(
+    "--keys", default=None, envvar="MESH_KEYS", metavar="PATH", show_default="~/.config/mesh/NAME, /etc/mesh/NAME",
+    help="The mesh's folder of keys, or a key file in it; none for no keys.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.version_option(package_name="meshnode")
 @click.pass_context
-def group(ctx: click.Context, /, *, mesh: str, seed: tuple[str, ...], mdns: bool, as_json: bool) -> None:
+def group(
+    ctx: click.Context, /, *, mesh: str, seed: tuple[str, ...], mdns: bool, keys: str | None, as_json: bool
+) -> None:
     """Look at a mesh of worker nodes, operate it, and call its tasks."""
-    ctx.obj = Target(mesh, seed, mdns, as_json)
+    ctx.obj = Target(mesh, seed, mdns, keys, as_json)
 
 
 for _command in (
     nodes, top, status, connections, tasks, call, jobs, cancel, stack, drain, undrain, reload, scale, plan, doctor,
-    wait_node,
+    wait_node, keygen,
 ):  # fmt: skip
     group.add_command(_command)
 

@@ -34,11 +34,14 @@ class Target:
     mesh: str
     seeds: tuple[str, ...]
     mdns: bool
+    keys: str | None
     as_json: bool
 
     def client(self, grace: float = LOOK_S) -> Operator:
         """Make a client for it."""
-        return Operator(self.mesh, seeds=self.seeds, mdns=self.mdns, discovery_grace=grace, name="meshctl")
+        return Operator(
+            self.mesh, seeds=self.seeds, mdns=self.mdns, keys=self.keys, discovery_grace=grace, name="meshctl"
+        )
 
     @asynccontextmanager
     async def looked(self, seconds: float) -> AsyncIterator[Operator]:

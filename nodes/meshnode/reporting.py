@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable
 
+from mesh.core.grants import NODE
 from mesh.wire.reports import (
     BridgeReport,
     ClientReport,
@@ -147,11 +148,10 @@ def connections(peers: Peers | None, front: Front, bridge: Bridge | None) -> Con
 
 
 def _client(peer: Peer, front: Front, now: float) -> ClientReport:
-    grant = getattr(peer, "grant", None)  # None where the node has no keys
     return ClientReport(
         name=peer.name,
-        key=getattr(grant, "name", ""),
-        role=getattr(grant, "role", "") or getattr(grant, "kind", ""),
+        key=peer.grant.name,
+        role="" if not peer.grant.name else NODE if peer.grant.kind == NODE else peer.grant.role,
         address=front.address(peer.routing_id),
         held=len(peer.owner.jobs),
         running=peer.owner.running,

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from mesh.core.grants import ANYBODY
 from mesh.wire.messages import Answer as AnswerItem
 from mesh.wire.messages import Operate
 from mesh.wire.reports import Reach, Report, Wrong, decode_report, decode_wrong
@@ -44,7 +45,7 @@ class Desk:
 
 
 def peer(number: int) -> Peer:
-    return Peer(bytes([number]), f"client {number}", Owner(number), 0.0)
+    return Peer(bytes([number]), f"client {number}", Owner(number), 0.0, ANYBODY)
 
 
 async def test_a_question_is_answered_with_its_token_and_a_report() -> None:

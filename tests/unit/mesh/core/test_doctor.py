@@ -109,9 +109,11 @@ def test_announced_addresses_that_cannot_be_reached_are_named() -> None:
 
 
 def test_a_refused_handshake_is_a_matter_of_keys() -> None:
-    found = only(facts(announced=[announced(7), announced(8), announced(9)], ends={"tcp://10.0.0.9:5750": AUTH}))
+    found = only(
+        facts(announced=[announced(7), announced(8), announced(9)], ends={"tcp://10.0.0.9:5750": f"{AUTH}: refused"})
+    )
     assert found.about == "node web9 (tcp://10.0.0.9:5750)"
-    assert found.text.startswith("the keys do not fit")
+    assert found.text == "the keys do not fit: refused"
     assert "`allowed`" in found.fix
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.core.grants import CLIENT, NODE, Grant
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
@@ -34,7 +35,6 @@ from mesh.wire.messages import (
     Welcome,
 )
 from mesh.wire.reports import Wrong, decode_wrong
-from meshnode.core import peers
 from meshnode.core import peers as module
 from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
@@ -345,11 +345,14 @@ def test_what_a_peer_asks_of_the_node_waits_until_it_is_taken() -> None:
     assert door.peers.routing_ids == {b"a"}
 
 
-def test_who_may_not_operate_a_node_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "may_operate", lambda peer: peer.name != "web")
+@pytest.mark.parametrize("grant", [Grant(CLIENT, "billing"), Grant(NODE, "web8")])
+def test_who_may_not_operate_a_node_is_told_so(grant: Grant) -> None:
     door = Door()
-    owner = door.greet(b"a")
-    (spoken,) = door.say(b"a", Operate(7, "drain", b""))[0]
+    (greeted,) = door.peers.take(b"a", ClientMessage(b"", 0, [hello()]), NOW, 1, grant=grant)[0]
+    assert isinstance(greeted, Spoken)
+    owner = greeted.owner
+    question = ClientMessage(LIFE, 0, [Operate(7, "drain", b"")])
+    (spoken,) = door.peers.take(b"a", question, NOW, 2, grant=grant)[0]
     assert isinstance(spoken, Spoken)
     (answer,) = spoken.items
     assert isinstance(answer, Answer)
