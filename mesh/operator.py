@@ -85,9 +85,14 @@ class Operator(Client):
         super()._perform(effect, now)
 
     def _lost(self, key: int, why: str) -> None:
-        keyed = why in (KEY_REFUSED, OTHER_KEY, NO_KEYS)
-        self.ends[self._dialer.endpoint(key)] = f"{AUTH}: {why}" if keyed else why
+        self.ends[self._dialer.endpoint(key)] = self._why_lost(key, why)
         super()._lost(key, why)
+
+    def _why_lost(self, key: int, why: str) -> str:
+        link = self._links.get(key)
+        if why == OTHER_KEY and (link is None or link.curve is None):
+            return f"{AUTH}: it wants keys, and this client has none"
+        return f"{AUTH}: {why}" if why in (KEY_REFUSED, OTHER_KEY, NO_KEYS) else why
 
 
 def _raise(body: bytes) -> NoReturn:

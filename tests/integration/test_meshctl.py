@@ -1,6 +1,7 @@
 """`meshctl` on two real nodes: every command, for people and for programs, and what it says where it cannot."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import pty
@@ -19,10 +20,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import mesh
+from mesh.core.grants import CLIENT, OPERATE, Grant
 from mesh.ctl import group
 from mesh.errors import NotAllowed
+from mesh.keygen import Workshop
 from mesh.operator import OperateError, Operator
-from meshnode.core import peers
 from tests.support.clients import connected, until_started
 from tests.support.fleet import workers
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
@@ -444,20 +446,34 @@ async def test_plan_tells_what_new_code_would_break(web: Web, tmp_path: Path, mo
 # who may, and who cannot
 
 
-async def test_who_may_not_operate_a_node_is_told_so(app: Path) -> None:
-    program = (
-        "-c",
-        f"from {peers.__name__} import Peers; import {peers.__name__} as p; p.may_operate = lambda peer: False;"
-        "from meshnode.cli import main; main()",
-    )
-    with NodeProcess(app, program=program) as node:
-        async with Operator(seeds=[node.seed], mdns=False) as client:
+async def test_only_a_key_that_operates_may_operate_a_node(app: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    workshop = Workshop("default", keys)
+    workshop.begin()
+    workshop.make(Grant(CLIENT, "ops", OPERATE))
+    workshop.make(Grant(CLIENT, "billing"))
+    with NodeProcess(app, "--keys", str(keys)) as node:
+
+        async def by(key: str, *words: str) -> Result:
+            return await ctl((node,), "--keys", key if key == "none" else str(keys / key), *words)
+
+        shown = await by("client-ops.key", "connections")
+        assert re.search(r"^\S+ +meshctl +ops +operate +127\.0\.0\.1 ", shown.output, re.MULTILINE), shown.output
+        for verb in (("status",), ("scale", shown.output.splitlines()[1].split()[0], "2"), ("drain", "--all")):
+            refused = await by("client-billing.key", *verb)
+            assert refused.exit_code == 1
+            assert "this key does not allow to operate nodes" in refused.output
+        frame = json.loads((await by("client-billing.key", "top", "--once", "--json")).output)
+        assert (frame["rows"][0]["state"], frame["rows"][0]["status"]) == ("alive", None)
+        assert "does not allow" in frame["wrong"][0]
+        assert "it could not be looked at: this key" in (await by("client-billing.key", "doctor")).output
+        assert (await by("client-ops.key", "doctor")).exit_code == 0
+        found = (await by("none", "doctor", "--look", "0.5")).output
+        assert "the keys do not fit: it wants keys, and this client has none" in found
+        async with Operator(seeds=[node.seed], mdns=False, keys=keys / "client-billing.key") as client:
             await client.wait_ready(timeout=5)
             with pytest.raises(NotAllowed, match="does not allow to operate nodes"):
                 await client.ask(client.nodes()[0], "status")
-        frame = await told((node,), "top", "--once")
-        assert frame["rows"][0]["status"] is None
-        assert "does not allow" in frame["wrong"][0]
 
 
 async def test_a_question_to_a_node_that_goes_or_does_not_answer_ends(app: Path) -> None:
@@ -465,6 +481,8 @@ async def test_a_question_to_a_node_that_goes_or_does_not_answer_ends(app: Path)
         async with Operator(seeds=[node.seed], mdns=False) as client:
             await client.wait_ready(timeout=5)
             about = client.nodes()[0]
+            with pytest.raises(OperateError, match="is of an earlier version: it cannot be operated from elsewhere"):
+                await client.ask(dataclasses.replace(about, version=""), "status")
             with pytest.raises(OperateError, match="'stop' is no verb that this node hears from elsewhere"):
                 await client.ask(about, "stop")
             psutil.Process(node.pid).suspend()
