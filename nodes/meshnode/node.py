@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 import msgspec
+from setproctitle import setproctitle
 
 from mesh.core.grants import ALLOWED, ANYBODY
 from mesh.errors import ProtocolError
@@ -311,6 +312,7 @@ class Node:
         if workers == self.workers:
             return
         self._served = msgspec.structs.replace(self._served, workers=workers)
+        setproctitle(f"meshnode {self.settings.shown_name} ({workers} workers)")
         self._supervisor.resize(workers)
         self._take([Resized(workers), *self._greetings()])
 

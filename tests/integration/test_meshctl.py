@@ -350,8 +350,7 @@ async def test_a_slot_that_is_wanted_again_while_its_worker_leaves_gets_another_
         for count in (1, 2):
             await said(fresh, "scale", "web8", str(count))
         await until(lambda: len(workers(fresh[1])) == 3)
-        async with connected(fresh[1]) as other:
-            assert await other.call("nap") == 0.0
+        assert await client.call("nap") == 0.0
         assert [job.state for job in jobs] == ["started", "started"]
         for job in jobs:
             job.cancel()

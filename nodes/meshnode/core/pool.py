@@ -54,12 +54,15 @@ class Pool:
     (measured: 64 workers, tiny jobs, 3.5 times the throughput of the least loaded); slow ones take a worker each.
     Where all are at work, a job of a task that runs for some milliseconds, and always for about as many, goes behind
     the one that began first: it is read the moment that ends, and taken back if another worker is idle before.
+
+    `leaving`: workers that get nothing more and have not ended what they have.
     """
 
     def __init__(self, *, concurrency: int, cores: int) -> None:
         self.concurrency = concurrency
         self.cores = cores
         self.workers: dict[int, Worker] = {}
+        self.leaving: set[int] = set()
         self._idle: list[Worker] = []
         self._alone: dict[int, Worker] = {}
         self._ahead: dict[int, Worker] = {}
@@ -96,6 +99,7 @@ class Pool:
     def retire(self, worker: Worker) -> None:
         """Give a worker nothing more; what it has it may end."""
         worker.retired = True
+        self.leaving.add(worker.key)
         self._forget(worker)
 
     def _forget(self, worker: Worker) -> None:
@@ -108,6 +112,7 @@ class Pool:
     def remove(self, key: int) -> Collection[Held]:
         """Forget a worker, and return its outstanding jobs in the order they were sent."""
         worker = self.workers.pop(key, None)
+        self.leaving.discard(key)
         if worker is None:
             return []
         self._forget(worker)

@@ -768,7 +768,8 @@ class Scheduler:
         self._dismiss_if_done(worker)
 
     def _dismiss_if_done(self, worker: Worker) -> None:
-        if not worker.outstanding and worker.doomed is None and self.pool.workers.pop(worker.key, None) is not None:
+        if not worker.outstanding and worker.doomed is None and worker.key in self.pool.workers:
+            self.pool.remove(worker.key)
             self._effects.append(Dismiss(worker.key))
 
     def _wear(self, worker: Worker, jobs: int) -> None:

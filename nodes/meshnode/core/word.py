@@ -117,7 +117,7 @@ class Word:
         Those that would start about as soon here as elsewhere, as its fair share allows.
         """
         sharers = max(1, len(self.active))
-        places = self._slots if entry.kind == WHOLE else self._places
+        places = (self._slots if entry.kind == WHOLE else self._places) + self._leaving()
         ahead = int((2 * AHEAD_S * places / sharers - owner.queued_cost) / entry.expected)
         return max(-(-places // sharers) - len(owner.jobs), ahead)
 
@@ -126,7 +126,12 @@ class Word:
         if self.draining or not self._pool.workers:
             return 0
         sharers = len(self.active) + (owner.key not in self.active)
-        return max(1, min(window(self._places, self.pace.ahead(self._slots, self._pool.cores), sharers), owner.limit))
+        places = self._places + self._leaving()
+        return max(1, min(window(places, self.pace.ahead(self._slots, self._pool.cores), sharers), owner.limit))
+
+    def _leaving(self) -> int:
+        """Places that are taken beyond the node's own, by jobs of workers whose successors are there already."""
+        return len(self._pool.leaving)
 
     # time
 

@@ -1216,6 +1216,19 @@ def test_a_worker_too_many_ends_what_it_runs_gets_nothing_more_and_goes() -> Non
     assert desk.results(owner) == [1, 2, 3]
 
 
+def test_a_job_that_a_leaving_worker_ends_takes_no_place_from_its_successor() -> None:
+    desk, owner = Desk(workers=1), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.tell(WorkerReady(2), Retired(1))
+    desk.tell(Spoken(owner, [Pong(1)]))
+    widest = desk.replies[-1].window
+    desk.tell(Submitted(owner, [job(2)]))
+    assert desk.given == [(1, 1), (2, 2)]
+    desk.end(1)
+    desk.tell(Spoken(owner, [Pong(2)]))
+    assert desk.replies[-1].window == widest - 1
+
+
 def test_short_jobs_are_packed_onto_no_more_workers_than_there_are_and_than_cores() -> None:
     desk = Desk(workers=4, cores=2)
     desk.tell(Resized(1))
