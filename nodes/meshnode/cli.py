@@ -27,7 +27,18 @@ GROUPS = {
         "max_memory_per_child",
     ),
     "Network": ("bind", "advertise", "mesh", "name", "seed", "mdns", "max_message"),
-    "Bridge": ("bridge", "no_bridge", "bridge_max_line", "bridge_idle"),
+    "Bridge": (
+        "bridge",
+        "no_bridge",
+        "bridge_tasks",
+        "bridge_max_line",
+        "bridge_line_timeout",
+        "bridge_idle",
+        "bridge_max_connections",
+        "bridge_max_per_address",
+        "bridge_max_held",
+    ),
+    "Bridge beyond this host": ("bridge_allow", "bridge_token", "bridge_cert", "bridge_cert_key", "bridge_proxy"),
     "Security": ("insecure",),
     "Timing": ("limit", "grace"),
     "Operation": ("config", "log_level", "log_json"),
@@ -229,6 +240,69 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     help="Close connections that are idle for so long.",
 )
 @click.option(
+    "--bridge-tasks",
+    multiple=True,
+    metavar="GLOB",
+    help="Tasks that plain sockets may run, beside those marked bridge=True.",
+)
+@click.option(
+    "--bridge-line-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    metavar="SECONDS",
+    help="Time for a line to come, and 1 s more for each KiB of it that has.",
+)
+@click.option(
+    "--bridge-max-connections",
+    type=click.IntRange(1),
+    default=16_384,
+    metavar="NUMBER",
+    help="Plain sockets at once; 3/4 of the descriptors at most.",
+)
+@click.option(
+    "--bridge-max-per-address",
+    type=click.IntRange(1),
+    default=None,
+    metavar="NUMBER",
+    show_default="half of them all",
+    help="The same of one address, or of one /64.",
+)
+@click.option(
+    "--bridge-max-held",
+    default="256M",
+    callback=_checked(cfg.parse_size),
+    metavar="SIZE",
+    help="Input that waits of all plain sockets together; beyond it each may hold 1M.",
+)
+@click.option(
+    "--bridge-allow",
+    multiple=True,
+    callback=_checked(cfg.network),
+    metavar="CIDR",
+    help="Who may connect; others are closed without a word.",
+)
+@click.option(
+    "--bridge-token",
+    default=None,
+    metavar="FILE",
+    help="Each connection's first line must be the first line of this file.",
+)
+@click.option("--bridge-cert", default=None, metavar="FILE", help="Speak TLS, with this certificate (PEM).")
+@click.option(
+    "--bridge-cert-key",
+    default=None,
+    metavar="FILE",
+    show_default="in the certificate's file",
+    help="The certificate's key (PEM).",
+)
+@click.option(
+    "--bridge-proxy",
+    multiple=True,
+    callback=_checked(cfg.network),
+    metavar="CIDR",
+    help="Proxies, whose connections begin with a PROXY header: what it says is the caller's address.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Listen on the network without keys, in the clear: anybody who reaches the port can run the tasks.",
@@ -284,12 +358,9 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
             f"--bind {bind} listens on the network, where anybody could run tasks: give --insecure too if you mean it"
         )
     bridge = None if options["no_bridge"] else options["bridge"] or cfg.DEFAULT_BRIDGE
-    if bridge and not insecure and not cfg.is_loopback(cfg.parse_address(bridge, what="--bridge")[0]):
-        raise ConfigError(
-            f"--bridge {bridge} listens on the network, where anybody could run tasks: give --insecure too if you "
-            "mean it"
-        )
-    return cfg.Settings(
+    if options["bridge_cert_key"] and not options["bridge_cert"]:
+        raise ConfigError("--bridge-cert-key is of no use without --bridge-cert, the certificate that it belongs to")
+    settings = cfg.Settings(
         targets=targets or _default_targets(),
         folder=os.getcwd(),
         workers=options["workers"],
@@ -306,6 +377,16 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         bridge_is_default=options["bridge"] is None,
         bridge_max_line=options["bridge_max_line"],
         bridge_idle=options["bridge_idle"],
+        bridge_line_timeout=options["bridge_line_timeout"],
+        bridge_max_connections=options["bridge_max_connections"],
+        bridge_max_per_address=options["bridge_max_per_address"],
+        bridge_max_held=options["bridge_max_held"],
+        bridge_allow=options["bridge_allow"],
+        bridge_tasks=options["bridge_tasks"],
+        bridge_token=options["bridge_token"],
+        bridge_cert=options["bridge_cert"],
+        bridge_cert_key=options["bridge_cert_key"],
+        bridge_proxy=options["bridge_proxy"],
         insecure=insecure,
         grace=options["grace"],
         limit=options["limit"],
@@ -313,6 +394,9 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         max_tasks_jitter=options["max_tasks_jitter"],
         max_memory_per_child=options["max_memory_per_child"],
     )
+    if (wrong := cfg.exposure_error(settings, keyed=False)) is not None:
+        raise ConfigError(wrong)
+    return settings
 
 
 def _default_targets() -> tuple[str, ...]:
@@ -389,15 +473,17 @@ def _source(ctx: click.Context, name: str) -> str:
 
 def _check(settings: cfg.Settings) -> int:
     """Import the application as a node would, and print its tasks."""
+    from meshnode.core.request import OpenTasks
     from meshnode.supervisor import zygote_config
     from meshnode.worker.zygote import LoadFailed, load_or_explain
 
+    is_open = OpenTasks(settings.bridge_tasks)
     loaded = load_or_explain(zygote_config(settings))
     if isinstance(loaded, LoadFailed):
         raise ConfigError(loaded.text)
     for task in loaded.tasks:
         spec = task.spec()
-        click.echo(f"{spec.name}{spec.signature}{'  [bridge]' if spec.bridge else ''}")
+        click.echo(f"{spec.name}{spec.signature}{'  [bridge]' if is_open(spec) else ''}")
     return ExitCode.CLEAN
 
 

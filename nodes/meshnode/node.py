@@ -212,10 +212,7 @@ class Node:
         here = "this host only; --insecure opens it to the network, unencrypted" if not settings.insecure else "network"
         log.info("clients: %s (%s)", endpoint, here)
         if self._bridge is not None:
-            host, _, port = self._bridge.address.rpartition(":")
-            task = next((task.name for task in tasks if task.bridge), "$ping")
-            log.info("bridge: %s (try: echo '{\"function\":\"%s\"}' | nc -N %s %s)", self._bridge.address, task,
-                     host.strip("[]"), port)  # fmt: skip
+            log.info("bridge: %s (%s)", self._bridge.address, self._bridge.hint(tasks))
 
     # what it is told while it runs
 
