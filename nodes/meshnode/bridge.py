@@ -81,9 +81,7 @@ class Bridge:
         self._is_open = OpenTasks(settings.bridge_tasks)
         self._allowed = Networks(settings.bridge_allow)
         self._proxies = Networks(settings.bridge_proxy)
-        self._token = None if settings.bridge_token is None else read_token(settings.bridge_token)
-        cert = settings.bridge_cert
-        self._context = None if cert is None else server_context(cert, settings.bridge_cert_key)
+        self.read_secrets()
         self._asks = self._token is not None or self._context is not None
         self._guarded = bool(self._asks or self._allowed or self._proxies)
         self._prefix = os.urandom(8)
@@ -103,6 +101,13 @@ class Bridge:
         self._most_held = settings.bridge_max_held
         self._guests = _guests(settings)
         self._warned_at: dict[str, float] = {}
+
+    def read_secrets(self) -> None:
+        """Read token and certificate, for whoever connects from now on. Raises ConfigError, and keeps what was."""
+        token, cert = self._settings.bridge_token, self._settings.bridge_cert
+        read = None if token is None else read_token(token)
+        self._context = None if cert is None else server_context(cert, self._settings.bridge_cert_key)
+        self._token = read
 
     def listen(self) -> None:
         """Begin to accept. Raises PortTakenError where the port that was asked for is in use, and ConfigError."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 
-from mesh.errors import ProtocolError
+from mesh.errors import ConfigError, ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
 from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
 from meshnode.announce import Announcement
@@ -257,7 +257,15 @@ class Node:
         self._take([Served(tasks), *(Spoken(peer.owner, news) for peer in self._peers.everyone())])
 
     async def reload(self) -> str | None:
-        """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""
+        """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing.
+
+        Before that the bridge's token and certificate are read again.
+        """
+        try:
+            if self._bridge is not None:
+                self._bridge.read_secrets()
+        except ConfigError as error:
+            return str(error)
         return await self._supervisor.reload()
 
     def status(self) -> Status:

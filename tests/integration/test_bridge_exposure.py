@@ -1,6 +1,7 @@
 """The bridge of a real node beyond this host: allowed addresses, PROXY headers, TLS, a token, limits."""
 
 import json
+import signal
 import socket
 import ssl
 import struct
@@ -225,6 +226,26 @@ def test_a_connection_that_waits_for_nothing_else_does_not_hold_up_a_stop(secret
         line.sendall(b"half a tok")
         assert said(node, TOKEN + b"\n" + PING) == OK
         assert node.stop() == 0
+
+
+def test_a_reload_reads_the_token_again_and_keeps_the_old_one_where_that_fails(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_bytes(TOKEN)
+    token.chmod(0o600)
+    with a_node("--bridge-token", str(token)) as node, connect(node) as before:
+        before.sendall(TOKEN + b"\n" + PING)
+        assert before.recv(100) == OK
+        for content, logged, good in [
+            (b"short", "not reloaded: .*has 5 bytes", TOKEN),
+            (b"n" * 40, "reloaded after", b"n" * 40),
+        ]:
+            token.write_bytes(content)
+            node.signal(signal.SIGHUP)
+            node.wait_for_log(logged)
+            assert said(node, good + b"\n" + ADD) == b"3\n"
+        assert kind(said(node, TOKEN + b"\n" + ADD)) == "NotAllowed"
+        before.sendall(ADD)
+        assert before.recv(100) == b"3\n", "who is in stays"
 
 
 def test_nc_and_socat_begin_with_the_token(with_token: NodeProcess, secrets: Path) -> None:
