@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from meshnode.core.preface import PREFACE_S, V2
+from tests.support.documents import blocks
 from tests.support.leaks import leak_check
 from tests.support.nodes import NodeProcess, run_meshnode
 from tests.support.tools import need
@@ -357,6 +358,36 @@ def test_openssl_and_socat_speak_tls(with_tls: NodeProcess, secrets: Path) -> No
         line = f"(cat token; echo '{ADD.decode().strip()}'; sleep 0.3) | {caller}"
         done = subprocess.run(["sh", "-c", line], cwd=secrets, capture_output=True, timeout=PATIENCE_S, check=False)
         assert (done.stdout, done.stderr) == (b"3\n", b"")
+
+
+@pytest.mark.parametrize(("number", "guard"), [(0, "token"), (1, "token and TLS")])
+def test_the_callers_in_the_document_are_answered(secrets: Path, tmp_path: Path, number: int, guard: str) -> None:
+    """They ask for `ping`, which a node serves that was given nothing else."""
+    need("nc")
+    need("socat")
+    for name, there in (("token", "token"), ("cert.pem", "cert"), ("key.pem", "key")):
+        (tmp_path / name).symlink_to(secrets / there)
+    words = ["--bridge-token", "token"]
+    words += ["--bridge-cert", "cert.pem", "--bridge-cert-key", "key.pem"] if "TLS" in guard else []
+    callers = blocks("docs/text-protocol.md", "sh")[number].splitlines()
+    with NodeProcess(tmp_path, *words, module="", bridge=True) as node:
+        port = str(place(node)[1])
+        for caller in callers:
+            line = caller.replace("web7 12345", f"localhost {port}").replace("web7:12345", f"localhost:{port}")
+            assert line != caller
+            done = subprocess.run(
+                ["sh", "-c", line], cwd=tmp_path, capture_output=True, timeout=PATIENCE_S, check=False
+            )
+            assert done.stdout == b'"pong"\n', done.stderr
+        if "TLS" in guard:
+            need("php")
+            code = blocks("docs/text-protocol.md", "php")[1]
+            assert "web7:12345" in code
+            said_by = code.replace("web7:12345", f"localhost:{port}") + "echo $reply;"
+            done = subprocess.run(
+                ["php", "-r", said_by], cwd=tmp_path, capture_output=True, timeout=PATIENCE_S, check=False
+            )
+            assert done.stdout == b"pong", done.stderr
 
 
 def test_who_does_not_speak_tls_is_told_in_plain_words(with_tls: NodeProcess) -> None:
