@@ -251,8 +251,8 @@ class Bridge:
             accepted.close()
         elif not proxied and not self._asks:
             self._begin(self._connection(accepted, caller))
-        elif why := self._guests.enter(caller):
-            self._guests.leave(caller)
+        elif why := self._guests.enter(guest := None if proxied else caller):
+            self._guests.leave(guest)
             accepted.close()
             self._refused(why)
         else:
@@ -358,17 +358,16 @@ class Bridge:
 
     def known(self, entrance: Entrance, address: str | None, *, local: bool) -> bool:
         """Hear whom a proxy speaks for, None for itself; is that one allowed?"""
-        if address is not None:
-            self._guests.leave(entrance.address)
-            entrance.address = address
-            self._guests.enter(address)
+        self._guests.leave(None)
+        entrance.address = entrance.guest = entrance.address if address is None else address
+        self._guests.enter(entrance.guest)
         return local or self._allows(entrance.address)
 
     def gone(self, entrance: Entrance) -> None:
         """Forget it: it is over, one way or another."""
         self._entering.discard(entrance)
         self._by_descriptor.pop(entrance.descriptor, None)
-        self._guests.leave(entrance.address)
+        self._guests.leave(entrance.guest)
 
     def admitted(self, entrance: Entrance, line: Line, before: bytes) -> None:
         """Take the socket over, and what was read of it beyond the preface."""

@@ -20,7 +20,10 @@ _view = memoryview(_piece)
 
 
 class Entrance:
-    """One caller that is not let in yet. `address` is the proxy's until that has said whom it speaks for."""
+    """One caller that is not let in yet. `address` is the proxy's until that has said whom it speaks for.
+
+    `guest` is under which address it is counted.
+    """
 
     reading = True
 
@@ -35,6 +38,7 @@ class Entrance:
         token: bytes | None,
     ) -> None:
         self.address = address
+        self.guest = None if proxied else address
         self.descriptor = accepted.fileno()
         self._door = door
         self._socket = accepted

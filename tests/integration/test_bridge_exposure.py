@@ -274,7 +274,7 @@ def test_nc_and_socat_begin_with_the_token(with_token: NodeProcess, secrets: Pat
             "with keys and with --bridge-allow CIDR or --bridge-token FILE",
         ),
     ],
-    ids=" ".join,
+    ids=str,
 )
 def test_what_cannot_guard_is_an_error_at_the_start(tmp_path: Path, flags: list[str], hint: str) -> None:
     (tmp_path / "open").write_text("x" * 32)
@@ -480,6 +480,15 @@ def test_so_many_of_one_address_are_let_in_whichever_way_they_come(with_list: No
         assert said(with_list, proxy_1("203.0.113.8") + PING, source=PROXY) == OK, "another caller of the same proxy"
     wait_until_gone(with_list)
     assert said(with_list, PING, source=ALLOWED) == OK
+
+
+def test_a_proxys_connections_wait_for_their_headers_however_many_they_are(with_list: NodeProcess) -> None:
+    with ExitStack() as stack:
+        lines = [stack.enter_context(connect(with_list, PROXY)) for _ in range(10)]
+        said(with_list, proxy_2("0.0.0.0", command=0) + PING, source=PROXY)  # after this all are accepted
+        for number, line in enumerate(lines):
+            line.sendall(proxy_1(f"203.0.113.{number + 20}") + PING)
+        assert [line.recv(100) for line in lines] == [OK] * 10
 
 
 def test_so_many_are_let_in_at_all() -> None:

@@ -38,20 +38,26 @@ class Guests:
         """How many are there."""
         return self._count
 
-    def enter(self, address: str) -> str | None:
-        """Count one in; return why there is no room for it, if so. It is to leave in either case."""
+    def enter(self, address: str | None) -> str | None:
+        """Count one in, None while a proxy has yet to say whose it is; return why there is no room for it, if so.
+
+        It is to leave in either case.
+        """
         self._count += 1
+        why = f"{self.most} connections are open" if self._count > self.most else None
+        if address is None:
+            return why
         key = address if ":" not in address else _site(address)
         here = self._of_address[key] = self._of_address[key] + 1
-        if self._count > self.most:
-            return f"{self.most} connections are open"
-        if here > self.most_of_one:
+        if why is None and here > self.most_of_one:
             return f"{self.most_of_one} connections from {address} are open"
-        return None
+        return why
 
-    def leave(self, address: str) -> None:
+    def leave(self, address: str | None) -> None:
         """Count one out."""
         self._count -= 1
+        if address is None:
+            return
         key = address if ":" not in address else _site(address)
         self._of_address[key] -= 1
         if not self._of_address[key]:

@@ -56,6 +56,18 @@ def test_the_addresses_of_one_network_of_ipv6_count_as_one() -> None:
     assert guests.enter("2001:db8::ffff:2") == "1 connections from 2001:db8::ffff:2 are open"
 
 
+def test_who_is_not_known_yet_counts_among_all_only() -> None:
+    guests = Guests(most=2, most_of_one=1)
+    assert [guests.enter(None), guests.enter(None)] == [None, None]
+    assert guests.enter(None) == "2 connections are open"
+    assert guests.addresses == 0
+    for _ in range(2):
+        guests.leave(None)
+    assert guests.enter("10.0.0.1") is None
+    assert guests.enter("10.0.0.1") == "2 connections are open", "the one that is said holds for everybody"
+    assert len(guests) == 3
+
+
 def test_who_has_gone_is_forgotten() -> None:
     guests = Guests(most=9, most_of_one=9)
     for address in ("10.0.0.1", "2001:db8::1", "2001:db8::2"):
