@@ -9,8 +9,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psutil
@@ -111,6 +112,14 @@ def client_context(secrets: Path, **options: Any) -> ssl.SSLContext:
     for name, value in options.items():
         setattr(context, name, value)
     return context
+
+
+def hello() -> bytes:
+    """The first that a caller says in TLS."""
+    inside, outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(inside, outside, server_hostname="localhost").do_handshake()
+    return outside.read()
 
 
 def rest(line: socket.socket) -> bytes:
@@ -427,6 +436,39 @@ def test_garbage_in_a_handshake_or_behind_it_costs_its_connection_only(with_tls:
         good.sendall(ADD)
         assert good.recv(100) == b"3\n"
     assert "Traceback" not in with_tls.log
+
+
+def test_whatever_comes_first_costs_its_connection_only(
+    with_token: NodeProcess, with_tls: NodeProcess, with_list: NodeProcess
+) -> None:
+    random = Random(17)
+    parts = [
+        proxy_1(CALLER),
+        proxy_2(CALLER),
+        hello(),
+        TOKEN + b"\n",
+        ADD,
+        random.randbytes(200),
+        b"GET / HTTP/1.1\r\n",
+    ]
+
+    def changed(part: bytes) -> bytes:
+        made = bytearray(part)
+        for _ in range(random.choice((0, 0, 1, 3))):
+            made[random.randrange(len(made))] = random.randrange(256)
+        return bytes(made if random.random() < 0.7 else made[: random.randrange(len(made))])
+
+    for node in (with_token, with_tls, with_list):
+        for _ in range(200):
+            with connect(node, random.choice((ALLOWED, PROXY))) as line, suppress(ConnectionError):
+                for _ in range(random.randrange(4)):
+                    line.sendall(changed(random.choice(parts)))
+                if random.random() < 0.5:
+                    line.shutdown(socket.SHUT_WR)
+        wait_until_gone(node)
+        assert "Traceback" not in node.log
+    assert said(with_token, TOKEN + b"\n" + ADD) == b"3\n"
+    assert said(with_list, ADD, source=ALLOWED) == b"3\n"
 
 
 # addresses
