@@ -158,14 +158,13 @@ class Entrance:
             self.close()
 
     def _broke(self, error: OSError) -> None:
-        if self._tls is None or self._context is None:
-            self.close()
+        if self._tls is None or self._context is None or not isinstance(error, ssl.SSLError):
+            self.close()  # it left: a health check may end in the middle of a handshake
         elif self._tls.foreign:
             self._line = self._socket
             self._turn_away(ProtocolError, "this port speaks TLS")
         else:
-            why = getattr(error, "reason", None) or error.strerror or str(error)
-            self._give_up(f"no TLS handshake, {why}", begun=self._tls.begun)
+            self._give_up(f"no TLS handshake, {error.reason or error}", begun=True)
 
     def _turn_away(self, kind: type[MeshError], why: str) -> None:
         self._end()

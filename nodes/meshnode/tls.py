@@ -99,7 +99,7 @@ class TlsSocket:
         """Go on with it; True once it is done. Raises OSError, of which ssl.SSLError is one."""
         self._flush()
         if not self._in.pending and not self._pull():
-            raise ConnectionResetError("it ended before it had begun" if not self.begun else "it ended in the middle")
+            raise ConnectionResetError("the stream ended before the handshake did")
         if self.foreign:
             raise ssl.SSLError("it does not speak TLS")
         try:
