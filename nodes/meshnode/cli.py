@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from mesh.errors import ConfigError
+from mesh.keys import node_keyring
 from meshnode import config as cfg
 from meshnode.core.lifecycle import ExitCode
 from meshnode.log import LEVELS, configure
@@ -39,7 +40,7 @@ GROUPS = {
         "bridge_max_held",
     ),
     "Bridge beyond this host": ("bridge_allow", "bridge_token", "bridge_cert", "bridge_cert_key", "bridge_proxy"),
-    "Security": ("insecure",),
+    "Security": ("keys", "insecure", "allow_network"),
     "Timing": ("limit", "grace"),
     "Operation": ("config", "log_level", "log_json"),
 }
@@ -49,6 +50,7 @@ Examples:
   meshnode                          tasks.py of this folder, else the built-in echo, sleep and ping
   meshnode shop.tasks -w 64         64 workers for the tasks that shop/tasks.py registers
   meshnode shop.tasks:nightly       only the task, or list of tasks, of that name
+  meshctl keygen && meshnode        with keys: open to the network, for those who have one
   meshnode --insecure               open to the network, in the clear: trusted networks only
   meshnode config                   what is set, and where each value comes from
   meshnode check shop.tasks         does it import, and which tasks would it serve?
@@ -185,7 +187,7 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     default=None,
     callback=_checked(cfg.endpoint),
     metavar="HOST:PORT",
-    show_default="127.0.0.1:5750; all interfaces with --insecure",
+    show_default="127.0.0.1:5750; all interfaces with keys or --insecure",
     help="Where clients connect; port 0 picks a free one.",
 )
 @click.option("--advertise", multiple=True, metavar="ADDRESS", help="Announce this address instead of this host's own.")
@@ -238,6 +240,21 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     metavar="SECONDS",
     show_default="none",
     help="Close connections that are idle for so long.",
+)
+@click.option(
+    "--keys",
+    default=None,
+    envvar=["MESHNODE_KEYS", "MESH_KEYS"],
+    metavar="PATH",
+    show_default="~/.config/mesh/NAME, /etc/mesh/NAME",
+    help="The mesh's folder of keys, as `meshctl keygen` makes it, or a key file in it; none for no keys.",
+)
+@click.option(
+    "--allow-network",
+    multiple=True,
+    callback=_checked(cfg.network),
+    metavar="CIDR",
+    help="Believe mDNS only addresses of other nodes in this network.",
 )
 @click.option(
     "--bridge-tasks",
@@ -353,9 +370,17 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
 def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings:
     insecure = options["insecure"]
     bind = options["bind"]
-    if bind and not insecure and not cfg.is_loopback(bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+    keys = node_keyring(options["mesh"], options["keys"], options["name"] or "")
+    if keys is not None and insecure:
         raise ConfigError(
-            f"--bind {bind} listens on the network, where anybody could run tasks: give --insecure too if you mean it"
+            f"--insecure, and yet there are keys in {keys.folder}: leave --insecure out, or say --keys none to open "
+            "this node to everybody"
+        )
+    open_ = insecure or keys is not None
+    if bind and not open_ and not cfg.is_loopback(bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+        raise ConfigError(
+            f"--bind {bind} listens on the network, where anybody could run tasks: `meshctl keygen` makes keys for "
+            "those who may, --insecure does without"
         )
     bridge = None if options["no_bridge"] else options["bridge"] or cfg.DEFAULT_BRIDGE
     if options["bridge_cert_key"] and not options["bridge_cert"]:
@@ -365,7 +390,7 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         folder=os.getcwd(),
         workers=options["workers"],
         concurrency=options["concurrency"],
-        bind=bind or (cfg.OPEN_BIND if insecure else cfg.DEFAULT_BIND),
+        bind=bind or (cfg.OPEN_BIND if open_ else cfg.DEFAULT_BIND),
         bind_is_default=bind is None,
         advertise=options["advertise"],
         mesh=options["mesh"],
@@ -388,13 +413,15 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         bridge_cert_key=options["bridge_cert_key"],
         bridge_proxy=options["bridge_proxy"],
         insecure=insecure,
+        keys=keys,
+        allow_networks=options["allow_network"],
         grace=options["grace"],
         limit=options["limit"],
         max_tasks_per_child=options["max_tasks_per_child"],
         max_tasks_jitter=options["max_tasks_jitter"],
         max_memory_per_child=options["max_memory_per_child"],
     )
-    if (wrong := cfg.exposure_error(settings, keyed=False)) is not None:
+    if (wrong := cfg.exposure_error(settings, keyed=keys is not None)) is not None:
         raise ConfigError(wrong)
     return settings
 
@@ -453,7 +480,12 @@ def _show_config(ctx: click.Context, settings: cfg.Settings) -> int:
         name = parameter.name or ""
         if name in ("targets", "version", "config"):
             continue
-        used = {"name": settings.shown_name, "seed": settings.seeds}.get(name)
+        used = {
+            "name": settings.shown_name,
+            "seed": settings.seeds,
+            "keys": str(settings.keys.own.path) if settings.keys else "none",
+            "allow_network": settings.allow_networks,
+        }.get(name)
         shown = json.dumps(getattr(settings, name, ctx.params[name]) if used is None else used)
         click.echo(f"{name.replace('_', '-'):16} {shown:32} {_source(ctx, name)}")
     return ExitCode.CLEAN

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.errors import ConfigError
+from mesh.keys import Keyring
 
 DEFAULT_PORT = 5750
 DEFAULT_BRIDGE_PORT = 12345
@@ -65,6 +66,8 @@ class Settings:
     bridge_cert_key: str | None = None
     bridge_proxy: tuple[str, ...] = ()
     insecure: bool = False
+    keys: Keyring | None = None
+    allow_networks: tuple[str, ...] = ()
     grace: float = 30.0
     limit: float | None = None
     max_tasks_per_child: int | None = None
@@ -170,8 +173,8 @@ def exposure_error(settings: Settings, *, keyed: bool) -> str | None:
     if keyed:
         return f"{open_to_all}: say who may with --bridge-allow CIDR, --bridge-token FILE, or both"
     return (
-        f"{open_to_all}: run it with keys and with --bridge-allow CIDR or --bridge-token FILE, "
-        "or give --insecure too if you mean it"
+        f"{open_to_all}: `meshctl keygen` makes keys, with which --bridge-allow CIDR or --bridge-token FILE opens it "
+        "to some; --insecure does without"
     )
 
 

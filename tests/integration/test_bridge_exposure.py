@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -280,7 +281,7 @@ def test_nc_and_socat_begin_with_the_token(with_token: NodeProcess, secrets: Pat
         (["--bridge-proxy", "lb.example.org"], "'lb.example.org' is no network"),
         (
             ["--bridge", "*:0", "--bridge-token", "open"],
-            "with keys and with --bridge-allow CIDR or --bridge-token FILE",
+            "with which --bridge-allow CIDR or --bridge-token FILE opens it to some; --insecure does without",
         ),
     ],
     ids=str,
@@ -292,6 +293,21 @@ def test_what_cannot_guard_is_an_error_at_the_start(tmp_path: Path, flags: list[
     assert done.returncode == 1
     assert hint in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
+
+
+def test_with_keys_a_guarded_bridge_may_be_on_the_network_and_no_other(secrets: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    made = [sys.executable, "-c", "from mesh.ctl import main; main()", "keygen", "--keys", str(keys)]
+    subprocess.run(made, check=True, capture_output=True, timeout=PATIENCE_S)
+    words = ["--keys", str(keys), "--no-mdns", "--bind", "127.0.0.1:0", "--bridge", "0.0.0.0:0"]
+    refused = run_meshnode(CALLERS, "tasks", "-w", "1", *words)
+    assert refused.returncode == 1
+    assert "say who may with --bridge-allow CIDR, --bridge-token FILE, or both" in " ".join(refused.stderr.split())
+    guard = ["--bridge", "0.0.0.0:0", "--bridge-token", str(secrets / "token")]
+    with a_node("--keys", str(keys), *guard) as node:
+        assert node.bridge.startswith("0.0.0.0:")
+        assert said(node, TOKEN + b"\n" + ADD) == b"3\n"
+        assert kind(said(node, ADD)) == "NotAllowed"
 
 
 # TLS

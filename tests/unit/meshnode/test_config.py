@@ -237,7 +237,7 @@ def test_a_bridge_may_be_on_loopback_or_asked_for_without_keys_or_guarded_with_t
     [
         (exposed(), False, "--insecure"),
         (exposed("10.1.2.3:5"), False, "--bridge 10.1.2.3:5 listens on the network"),
-        (exposed(bridge_allow=("10.0.0.0/8",)), False, "with keys"),
+        (exposed(bridge_allow=("10.0.0.0/8",)), False, "`meshctl keygen` makes keys"),
         (exposed(), True, "--bridge-allow CIDR, --bridge-token FILE, or both"),
         (exposed("*:1", bridge_cert="cert"), True, "--bridge-token FILE"),
     ],
