@@ -138,6 +138,11 @@ class Bridge:
         return f'try: echo \'{{"function":"{task}"}}\' | nc -N {host.strip("[]")} {port}'
 
     @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._open)
+
+    @property
     def requests(self) -> int:
         """How many lines all callers have asked with."""
         there = (connection for key, connection in self._by_owner.items() if key == connection.keys[0])

@@ -42,7 +42,7 @@ GROUPS = {
     "Bridge beyond this host": ("bridge_allow", "bridge_token", "bridge_cert", "bridge_cert_key", "bridge_proxy"),
     "Security": ("keys", "insecure", "allow_network"),
     "Timing": ("limit", "grace"),
-    "Operation": ("config", "log_level", "log_json"),
+    "Operation": ("config", "http", "log_level", "log_json"),
 }
 
 EPILOG = """\b
@@ -111,7 +111,14 @@ def _seed(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    host, port = cfg.parse_address(text, what="--bridge")
+    return _written(*cfg.parse_address(text, what="--bridge"))
+
+
+def _http_address(text: str) -> str:
+    return _written(*cfg.parse_address(text, what="--http"))
+
+
+def _written(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -347,6 +354,14 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     show_default="./meshnode.toml, /etc/meshnode/meshnode.toml",
     help="Settings, in TOML, named as the flags are.",
 )
+@click.option(
+    "--http",
+    default=None,
+    callback=_checked(_http_address),
+    metavar="[HOST:]PORT",
+    show_default="off",
+    help="Where to show /health, /ready and /metrics; this host only unless HOST says otherwise.",
+)
 @click.option("-l", "--log-level", type=click.Choice(LEVELS), default="info", help="What to log, to standard error.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
 @click.version_option(package_name="meshnode")
@@ -420,6 +435,9 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         max_tasks_per_child=options["max_tasks_per_child"],
         max_tasks_jitter=options["max_tasks_jitter"],
         max_memory_per_child=options["max_memory_per_child"],
+        http=options["http"],
+        log_level=options["log_level"],
+        log_json=options["log_json"],
     )
     if (wrong := cfg.exposure_error(settings, keyed=keys is not None)) is not None:
         raise ConfigError(wrong)
@@ -431,6 +449,8 @@ def _default_targets() -> tuple[str, ...]:
 
 
 def _serve(settings: cfg.Settings) -> int:
+    fields = {"node": settings.shown_name, "mesh": settings.mesh}
+    configure(settings.log_level, as_json=settings.log_json, fields=fields)
     log = logging.getLogger("meshnode")
     if settings.targets == (cfg.BUILTIN,):
         log.info("no MODULE given and no tasks.py here: serving the built-in tasks echo, sleep and ping")

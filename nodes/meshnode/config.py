@@ -73,6 +73,9 @@ class Settings:
     max_tasks_per_child: int | None = None
     max_tasks_jitter: int = 0
     max_memory_per_child: int | None = None
+    http: str | None = None
+    log_level: str = "info"
+    log_json: bool = False
 
     @property
     def shown_name(self) -> str:
