@@ -7,7 +7,6 @@ import asyncio
 import itertools
 import logging
 import os
-import resource
 import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -19,12 +18,12 @@ from meshnode.config import DEFAULT_BRIDGE_PORT, Settings, parse_address, read_t
 from meshnode.connection import Connection
 from meshnode.core.conversation import UNREAD_S, Conversation, Limits
 from meshnode.core.events import Event
-from meshnode.core.guests import Guests, Networks, plain
+from meshnode.core.guests import Networks, plain
 from meshnode.core.held import Owner
 from meshnode.core.request import Catalogue, OpenTasks
 from meshnode.entrance import Entrance
 from meshnode.front import PortTakenError
-from meshnode.listener import bind, shown
+from meshnode.listener import bind, room, shown
 from meshnode.tls import Line, server_context
 
 log = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ class Bridge:
         self._none_open = asyncio.Event()
         self._held = 0
         self._most_held = settings.bridge_max_held
-        self._guests = _guests(settings)
+        self._guests = room(settings)
         self._warned_at: dict[str, float] = {}
 
     def read_secrets(self) -> None:
@@ -386,13 +385,6 @@ class Bridge:
         )
         if line is not None:
             self._connection(line, entrance.address).refuse(kind, why)
-
-
-def _guests(settings: Settings) -> Guests:
-    """Never more than three quarters of the descriptors that this process may open; of one address half of them all."""
-    most = min(settings.bridge_max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
-    of_one = settings.bridge_max_per_address
-    return Guests(most=most, most_of_one=max(1, most // 2) if of_one is None else of_one)
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""The listening socket of the bridge. Shell: how plain sockets are accepted, and what those inherit."""
+"""The listening socket of the bridge. Shell: how plain sockets are accepted, how many, and what those inherit."""
 
 import errno
+import resource
 import socket
 
 from mesh.errors import ConfigError
+from meshnode.config import Settings
+from meshnode.core.guests import Guests
 from meshnode.front import PortTakenError
 
 BACKLOG = 1024
@@ -60,3 +63,10 @@ def shown(listener: socket.socket) -> str:
     """Write the address that it listens at."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def room(settings: Settings) -> Guests:
+    """Say how many it lets in: three quarters of this process's descriptors at most, and of one address half of all."""
+    most = min(settings.bridge_max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
+    of_one = settings.bridge_max_per_address
+    return Guests(most=most, most_of_one=max(1, most // 2) if of_one is None else of_one)

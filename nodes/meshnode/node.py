@@ -331,7 +331,15 @@ class Node:
         workers = WorkersSeen(supervisor.started, supervisor.died, supervisor.killed, supervisor.recycled)
         callers = BridgeSeen()
         if bridge is not None:
-            callers = BridgeSeen(bridge.open, bridge.connections, bridge.requests, bridge.refused, bridge.closed_unread)
+            callers = BridgeSeen(
+                open=bridge.open,
+                connections=bridge.connections,
+                requests=bridge.requests,
+                refused=bridge.refused,
+                barred=bridge.barred,
+                strangers=bridge.strangers,
+                closed_unread=bridge.closed_unread,
+            )
         malformed = self._oddities.malformed + (self._peers.malformed if scheduler else 0)
         return Seen(
             status=self.status(),
