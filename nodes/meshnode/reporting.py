@@ -6,6 +6,7 @@ What is in its books says `core/books`; here that is joined with what the kernel
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from mesh.core.grants import NODE
@@ -161,7 +162,11 @@ def _client(peer: Peer, front: Front, now: float) -> ClientReport:
 
 def _callers(bridge: Bridge) -> BridgeReport:
     return BridgeReport(
-        bridge.address, bridge.open, bridge.connections, bridge.requests, dict(bridge.addresses.most_common(ADDRESSES))
+        bridge.address,
+        bridge.open,
+        bridge.connections,
+        bridge.requests,
+        dict(Counter(bridge.addresses()).most_common(ADDRESSES)),
     )
 
 

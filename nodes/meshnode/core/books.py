@@ -60,11 +60,11 @@ def jobs(
         if (not task or held.submit.task == task) and (not word or is_meant(word, held.submit.id.hex()))
     ]
     found = [(held, _state(scheduler, held)) for held in wanted]
-    found.sort(key=lambda one: (_ORDER.index(one[1]), one[0].since))
+    found.sort(key=lambda one: (_ORDER.index(one[1]), one[0].moment))
     shown: list[JobReport] = []
     for held, state in found[:most]:
         worker = scheduler.pool.workers.get(held.worker) if held.seq else None
-        began = _began(held, worker) if worker is not None and state == "running" else held.since
+        began = _began(held, worker) if worker is not None and state == "running" else held.moment
         shown.append(
             JobReport(
                 id=held.submit.id.hex(),
@@ -88,7 +88,7 @@ def _state(scheduler: Scheduler, held: Held) -> str:
 
 
 def _began(held: Held, worker: Worker) -> float:
-    return held.since if worker.coroutines else max(held.since, worker.since)
+    return held.moment if worker.coroutines else max(held.moment, worker.since)
 
 
 def _seconds(now: float, since: float) -> float:

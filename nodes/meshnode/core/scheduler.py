@@ -38,6 +38,7 @@ from mesh.wire.messages import (
 )
 from meshnode.core.backlog import LOOK, Backlog, Elsewhere, Nowhere, waiting
 from meshnode.core.callers import Callers
+from meshnode.core.counts import FAILED, OK, Counts
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -76,7 +77,7 @@ from meshnode.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from meshnode.core.held import COROUTINE, ELSEWHERE, FOREVER, KINDS, UNBOUNDED, WHOLE, Held, Owner, TaskEntry
+from meshnode.core.held import COROUTINE, COUNTED, ELSEWHERE, FOREVER, KINDS, UNBOUNDED, WHOLE, Held, Owner, TaskEntry
 from meshnode.core.orders import Ran
 from meshnode.core.outcomes import Outcomes
 from meshnode.core.pool import MOST, Pool, Worker
@@ -101,6 +102,7 @@ class Scheduler:
     `slots`: workers that the node is to have. `backlog`: jobs held at most. `elsewhere` answers for the rest of
     the mesh, where bridge jobs go on to when no slot is free here. `taken_up` says which order a worker has taken
     up last.
+    `counts`: where to count what becomes of the jobs, if that is wanted.
     `held`: jobs that it has taken in and not ended; `done`, `failed`, `lost`: how many have ended at a worker well,
     with a failure, or not at all since their worker died or was killed. Its parts: the workers (`pool`), what waits
     (`backlog`), what owners are told (`word`).
@@ -117,6 +119,7 @@ class Scheduler:
         limit: float | None = None,
         elsewhere: Elsewhere | None = None,
         taken_up: Callable[[int], int] = lambda worker: 0,
+        counts: Counts | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._limit = limit
@@ -125,6 +128,9 @@ class Scheduler:
         self.pool = Pool(concurrency=concurrency, cores=max(1, min(cores, slots)))
         self.backlog = Backlog()
         self.word = Word(self.pool, slots)
+        self.counts = counts
+        if counts is not None:
+            counts.serve(self.tasks)
         self.held = 0
         self.done = self.failed = self.lost = 0
         self._cores = cores
@@ -293,9 +299,11 @@ class Scheduler:
                 continue
             if entry is None or refusal is not None or job_id in ids or room <= 0:
                 reason, text = refusal or self._no_room(owner, job_id)
-                owner.replies.append(Reject(job_id, submit.attempt, reason, text))
+                owner.replies.append(rejected := Reject(job_id, submit.attempt, reason, text))
+                if self.counts is not None:
+                    self.counts.ended(submit.task, rejected)
                 continue
-            held = Held(submit, entry, owner, FOREVER, cost=cost, since=now)
+            held = Held(submit, entry, owner, FOREVER, cost=cost, since=now, moment=now)
             ids[job_id] = held
             run.append(held)
             accepted.append(held)
@@ -326,7 +334,7 @@ class Scheduler:
         ):
             self._submitted(owner, [submit], now, stale=False)
             return
-        held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now)
+        held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now, moment=now)
         owner.jobs[submit.id] = held
         self.held += 1
         self.word.active[owner.key] = owner
@@ -372,7 +380,7 @@ class Scheduler:
         room = self._most - self.held
         return min(room, self.word.room(owner, entry)) if owner.windowed else room
 
-    def _ended(self, key: int, ran: list[Ran], now: float) -> None:  # noqa: C901  # hot, as above
+    def _ended(self, key: int, ran: list[Ran], now: float) -> None:  # noqa: C901, PLR0915  # hot, as above
         worker = self.pool.workers.get(key)
         if worker is None:
             return
@@ -386,23 +394,31 @@ class Scheduler:
             self._observe(ended, one)
             count += len(one.ends)
             owner: Owner | None = None
+            task = ""
+            told, failed, cancelled = len(ended), 0, 0
             for held, item in zip(ended, one.ends, strict=True):
                 if held is None:
+                    told -= 1
                     continue
-                again = None
                 if type(item) is Failed:
                     failures += 1
-                    again = item.again
                 if held.owner is not owner:
-                    owner = held.owner
+                    owner, task = held.owner, held.entry.spec.name
                     answered.append(owner)
                 owner.running -= 1
                 if held.over:
+                    told -= 1
+                    if self.counts is not None:
+                        self.counts.late += 1
                     if orphans and self._outcomes.ended(held):
                         self._outcomes.keep_orphaned(item, now)
                     continue
-                if again is not None and self._asks_again(held, again, now):
-                    continue
+                if type(item) is Failed:
+                    if item.again is not None and self._asks_again(held, item.again, now):
+                        told -= 1
+                        continue
+                    failed += 1
+                    cancelled += held.unwanted
                 held.over = True
                 self.held -= 1
                 del owner.jobs[held.submit.id]
@@ -411,6 +427,8 @@ class Scheduler:
                 owner.replies.append(item)
                 if owner.gone:
                     self._outcomes.keep_orphaned(item, now)
+            if self.counts is not None and told:
+                self.counts.told(task, told, failed=failed, cancelled=cancelled)
         worker.failed += failures
         worker.done += count - failures
         self.failed += failures
@@ -433,6 +451,8 @@ class Scheduler:
             if entry.quarantine.crashes:
                 entry.quarantine.survived()
             self.word.pace.finished(len(known), ran.spent / 1e9)
+            if self.counts is not None:
+                self.counts.ran(entry.spec.name, len(known), ran.spent / 1e9, ran.longest / 1e9)
 
     def _cancel(self, owner: Owner, job_id: bytes, how: int) -> None:
         held = owner.jobs.get(job_id)
@@ -477,6 +497,8 @@ class Scheduler:
         self.backlog.drop_all(owner)
         dropped: list[NodeItem] = []
         for held in [held for held in owner.jobs.values() if not held.kept]:
+            if self.counts is not None and not held.seq:
+                self.counts.dropped(held.entry.spec.name)
             if owner.windowed and held.seq:
                 self._outcomes.orphaned(held)
             elif owner.windowed:
@@ -569,6 +591,9 @@ class Scheduler:
         """Run a job once more, as the next attempt, after so many seconds."""
         held.submit.attempt += 1
         held.seq = held.worker = 0
+        held.since = COUNTED
+        if self.counts is not None:
+            self.counts.retried(held.entry.spec.name)
         if wait > 0:
             held.delayed = True
             self._later.push(now + wait, held)
@@ -580,6 +605,7 @@ class Scheduler:
         for held in reversed(jobs):
             held.owner.running -= 1
             held.seq = held.worker = 0
+            held.since = COUNTED
             if not held.over:
                 self._wait_again(held, now)
             elif self._outcomes.ended(held):
@@ -605,6 +631,8 @@ class Scheduler:
         held.owner.running -= 1
         held.forwarded = False
         held.crashes = max(held.crashes, event.crashes)
+        if self.counts is not None:
+            self.counts.forwarded["back" if item is None else FAILED if type(item) is Failed else OK] += 1
         if event.began:
             held.submit.attempt += 1
         if held.over:
@@ -628,6 +656,8 @@ class Scheduler:
         """Serve these tasks from now on. Jobs of others that wait go elsewhere."""
         former = self.tasks
         self.tasks = {spec.name: self._entry(spec) for spec in tasks}
+        if self.counts is not None:
+            self.counts.serve(self.tasks)
         for name, entry in former.items():
             anew = self.tasks.get(name)
             if anew is None:
@@ -715,7 +745,7 @@ class Scheduler:
 
     def _move(self, held: Held, owner: Owner) -> None:
         """Let a job that waits belong to another owner, at the end of what that has."""
-        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, since=held.since)
+        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, moment=held.moment)
         again.kept = held.kept
         if held.alarm is not None:
             self._set_alarm(again, held.expires)
@@ -827,6 +857,8 @@ class Scheduler:
 
     def _end(self, held: Held, item: Reject | Lost) -> None:
         """A job ends otherwise than at a worker. A client that cannot be reached just now may ask for that later."""
+        if self.counts is not None:
+            self.counts.ended(held.entry.spec.name, item)
         if held.owner.windowed:
             self._ends.append(item)
         if not held.owner.gone:
@@ -936,7 +968,9 @@ class Scheduler:
         first = self.pool.give(worker, given)
         if worker.coroutines:
             for held in given:
-                held.since = now
+                held.moment = now
+        if self.counts is not None:
+            self.counts.waited(entry.spec.name, given, now)
         jobs = [held.submit for held in given]
         known = self._dispatched.get(worker.key)
         if known is not None and known[0] is entry and (entry.runtime.short or entry.kind != WHOLE):
