@@ -745,7 +745,8 @@ class Scheduler:
 
     def _move(self, held: Held, owner: Owner) -> None:
         """Let a job that waits belong to another owner, at the end of what that has."""
-        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, moment=held.moment)
+        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, since=held.since)
+        again.moment = held.moment
         again.kept = held.kept
         if held.alarm is not None:
             self._set_alarm(again, held.expires)
