@@ -86,17 +86,19 @@ class FrontWatch:
         self._timer.cancel()
 
     def _look(self) -> None:
-        delay = LOOK_S
-        memory = _memory()
+        began = time.monotonic()
+        try:
+            memory = _memory()
+            if self._unfinished.worth_a_look(memory):
+                self._look_at_connections(memory)
+        except OSError:  # no descriptor is left to look with: the next look comes all the same
+            log.debug("cannot look at connections now", exc_info=True)
         if self._trim_at is not None and self._loop.time() >= self._trim_at:
             self._trim_at = None
             _trim()
-        if self._unfinished.worth_a_look(memory):
-            began = time.monotonic()
-            self._look_at_connections(memory)
-            delay = AGAIN_S if self._unfinished.suspicious else LOOK_S
-            delay = max(delay, SPARED * (time.monotonic() - began))
-        self._timer = self._loop.call_later(delay, self._look)
+        spent = time.monotonic() - began
+        delay = AGAIN_S if self._unfinished.suspicious else LOOK_S
+        self._timer = self._loop.call_later(max(delay, SPARED * spent), self._look)
 
     def _look_at_connections(self, memory: int) -> None:
         received = self._received()
