@@ -39,7 +39,7 @@ hosts: setup  ## several hosts with addresses of their own; needs root
 	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus
 	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/hosts
 
-fuzz: setup  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 5 minutes
+fuzz: setup  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 8 minutes
 	@FAULTS=full $(BIN)/python -m pytest -q tests/fuzz tests/faults/test_fuzz.py
 
 faults: setup  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes

@@ -151,6 +151,7 @@ class Front:
             self._loop.call_soon(self._readable)
         if received:
             self._watch.taken += len(received)
+            self._watch.whole += size
             self._on_messages(received)
 
     def _skip(self) -> bool:

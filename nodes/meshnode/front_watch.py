@@ -32,7 +32,7 @@ AGAIN_S = 0.05
 TRIM_S = 1.0
 """Seconds until what an ended connection had taken is given back to the system: ZeroMQ has to free it first."""
 
-SPARED = 10
+SPARED = 20
 """So many times as long as a look has taken the next one waits, since it takes longer with many connections."""
 
 BUFFERED = 8 << 20
@@ -54,12 +54,13 @@ class FrontWatch:
     """Watches the connections accepted at `port`. `most`: bytes of the largest body that a message may carry.
 
     `waits` tells whether a whole message has arrived that is not read. The front calls `hear` with the first message of
-    each routing id that is not in `heard`, and counts messages in `taken`: more it does not do for them.
+    each routing id that is not in `heard`, and counts messages and their bytes in `taken` and `whole`.
     """
 
     def __init__(self, *, port: int, most: int, waits: Callable[[], bool]) -> None:
         self.heard: set[bytes] = set()
         self.taken = 0
+        self.whole = 0
         self.ended = 0
         self._waits = waits
         self._port = port
@@ -88,9 +89,8 @@ class FrontWatch:
     def _look(self) -> None:
         began = time.monotonic()
         try:
-            memory = _memory()
-            if self._unfinished.worth_a_look(memory):
-                self._look_at_connections(memory)
+            if self._unfinished.worth_a_look(_memory(), self.whole):
+                self._look_at_connections()
         except OSError:  # no descriptor is left to look with: the next look comes all the same
             log.debug("cannot look at connections now", exc_info=True)
         if self._trim_at is not None and self._loop.time() >= self._trim_at:
@@ -100,11 +100,11 @@ class FrontWatch:
         delay = AGAIN_S if self._unfinished.suspicious else LOOK_S
         self._timer = self._loop.call_later(max(delay, SPARED * spent), self._look)
 
-    def _look_at_connections(self, memory: int) -> None:
+    def _look_at_connections(self) -> None:
         received = self._received()
         # ZeroMQ serves connections in turns, so after so many messages each that had a whole one was heard.
         settled = self.taken - self._taken_before > len(received) or not self._waits()
-        ended = self._unfinished.look(received, self._descriptors, memory=memory, settled=settled)
+        ended = self._unfinished.look(received, self._descriptors, settled=settled)
         self._taken_before = self.taken
         self.heard.clear()
         self._descriptors.clear()

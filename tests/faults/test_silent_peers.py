@@ -36,7 +36,7 @@ def p99(durations: list[float]) -> float:
 @pytest.fixture(autouse=True)
 def descriptors() -> None:
     """Where the limit of descriptors is lower and hard there is nothing to test."""
-    wanted = 2 * max(SILENT.values()) + 1000
+    wanted = max(SILENT.values()) + 2000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         pytest.skip(f"the limit of descriptors is {hard}")

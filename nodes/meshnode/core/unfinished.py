@@ -6,6 +6,7 @@ compared with the last whole message of it. `docs/protocol.md`, Transport.
 """
 
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 GROWTH = 16 << 20
 """Bytes that this process must have grown by before it is worth looking at connections."""
@@ -14,26 +15,36 @@ LEAST = 16 << 10
 """Bytes of a message that has begun from which it counts: less is on its way all the time."""
 
 EXCUSED = 64 << 20
-"""Bytes that this process may have grown by beyond what messages that have begun explain, for reasons of its own."""
+"""Bytes that this process may have grown by since a message began, beyond what was received, for reasons of its own."""
 
 EXPLAINED = 4
-"""Bytes of memory that a byte of a message that has begun explains. A frame of no byte takes 2 bytes on the wire and 64
-here; with frames of 20 bytes or more it is less than this."""
+"""Bytes of memory that a byte received explains. A frame of no byte takes 2 bytes on the wire and 64 here; with
+frames of 20 bytes or more it is less than this."""
 
 Key = tuple[int, int]
 """A connection: its descriptor, and its inode, since descriptors are used again."""
 
 
-class Unfinished:
-    """Counts what has come over each connection since its last whole message.
+class _Base(NamedTuple):
+    """How things were when a connection had nothing unfinished: what it had brought, and the whole process."""
 
-    `most`: bytes of the largest message that is allowed, with what buffers hold. `memory` is always this process's.
+    size: int
+    memory: int
+    whole: int
+
+
+class Unfinished:
+    """Counts what has come over each connection since its last whole message, and how the process has grown since.
+
+    `most`: bytes of the largest message that is allowed, with what buffers hold. `memory` is always this process's, and
+    `whole` the bytes of all whole messages that it has read.
     """
 
     def __init__(self, *, most: int, memory: int) -> None:
         self._most = most
         self._calm = memory
-        self._bases: dict[Key, int] = {}
+        self._before = self._now = (memory, 0)
+        self._bases: dict[Key, _Base] = {}
         self._suspects: set[Key] = set()
 
     @property
@@ -41,36 +52,47 @@ class Unfinished:
         """Is another look needed soon?"""
         return bool(self._suspects)
 
-    def worth_a_look(self, memory: int) -> bool:
-        """Has this process grown since nothing was unfinished?"""
+    def worth_a_look(self, memory: int, whole: int) -> bool:
+        """Has this process grown since nobody was suspected, or is somebody?"""
+        self._before, self._now = self._now, (memory, whole)
         self._calm = min(self._calm, memory)
-        return memory > self._calm + GROWTH
+        return self.suspicious or memory > self._calm + GROWTH
 
-    def look(
-        self, received: Mapping[Key, int], heard: Collection[int], *, memory: int, settled: bool
-    ) -> dict[Key, int]:
-        """Take one look; return the connections that are to be ended, with the bytes of what they have begun.
+    def look(self, received: Mapping[Key, int], heard: Collection[int], *, settled: bool) -> dict[Key, int]:
+        """Look at connections, right after `worth_a_look`; return those to be ended, with what each has begun.
 
         `received`: all that each connection has brought so far. `heard`: descriptors of which a whole message was read
         since the last look. `settled`: whatever was whole then has been read by now; if not, nobody is blamed.
         """
-        begun: dict[Key, int] = {}
-        bases: dict[Key, int] = {}
-        for key, size in received.items():
-            # One that is new and has not been heard has never finished a message.
-            bases[key] = size if key[0] in heard else self._bases.get(key, 0)
-            if size - bases[key] >= LEAST:
-                begun[key] = size - bases[key]
-        self._bases = bases
+        begun = self._begun(received, heard)
         self._suspects.intersection_update(begun)
-        if not begun:
-            self._calm = memory
         if not settled:
             return {}
-        swollen = memory - self._calm > EXCUSED + EXPLAINED * sum(begun.values())
-        over = {key: size for key, size in begun.items() if swollen or size > self._most}
+        over = {key: size for key, size in begun.items() if size > self._most or self._swells(key, sum(begun.values()))}
         ended = {key: size for key, size in over.items() if key in self._suspects}
         self._suspects = over.keys() - ended.keys()
+        if not over:
+            self._calm = self._now[0]
         for key in ended:
-            bases[key] = received[key]  # what is left of it is not counted again
+            self._bases[key] = _Base(received[key], *self._now)  # what is left of it is not counted again
         return ended
+
+    def _begun(self, received: Mapping[Key, int], heard: Collection[int]) -> dict[Key, int]:
+        begun: dict[Key, int] = {}
+        bases: dict[Key, _Base] = {}
+        for key, size in received.items():
+            # One that is new and has not been heard has never finished a message.
+            base = _Base(size, *self._now) if key[0] in heard else self._bases.get(key) or _Base(0, *self._before)
+            if size - base.size >= LEAST:
+                begun[key] = size - base.size
+            else:
+                base = _Base(base.size, *self._now)
+            bases[key] = base
+        self._bases = bases
+        return begun
+
+    def _swells(self, key: Key, begun: int) -> bool:
+        """Has the process grown by more than was received, since this connection's message began?"""
+        base = self._bases[key]
+        memory, whole = self._now
+        return memory - base.memory > EXCUSED + EXPLAINED * (begun + whole - base.whole)
