@@ -120,6 +120,11 @@ class Bridge:
         self.loop.add_reader(self.poll.fileno(), self._ready)
 
     @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._open)
+
+    @property
     def requests(self) -> int:
         """How many lines all callers have asked with."""
         there = (connection for key, connection in self._by_owner.items() if key == connection.keys[0])

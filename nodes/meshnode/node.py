@@ -10,19 +10,21 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 import msgspec
 
+from mesh.core.grants import ALLOWED, ANYBODY
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
-from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
+from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, Submit, TaskSpec, Welcome
 from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
 from meshnode.config import DEFAULT_PORT, Settings
 from meshnode.control import Control, Status
+from meshnode.core.counts import Counts
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -36,14 +38,29 @@ from meshnode.core.effects import (
     Spare,
     TakeBack,
 )
-from meshnode.core.events import Draining, Event, GraceOver, Served, Spoken, Stalled, Tick, Undraining
+from meshnode.core.events import (
+    Draining,
+    Event,
+    GraceOver,
+    Paused,
+    Resumed,
+    Served,
+    Spoken,
+    Stalled,
+    Tick,
+    Undraining,
+)
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
+from meshnode.guard import Guard
+from meshnode.metrics import BridgeSeen, Seen, WorkersSeen
+from meshnode.pages import MetricsPage, health, readiness
 from meshnode.steering import Steering, describe
 from meshnode.supervisor import Supervisor, zygote_config
+from meshnode.web import Page, Web
 
 log = logging.getLogger("meshnode")
 T = TypeVar("T")
@@ -77,6 +94,8 @@ class Node:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
+        self._counts = Counts() if settings.http else None
+        self._web = self._pages(settings.http) if settings.http else None
         self._endpoint = ""
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
@@ -98,12 +117,19 @@ class Node:
             slots=settings.workers,
             turn=self._take,
             on_served=self._serve,
+            job_at=self._job_at,
             max_jobs=settings.max_tasks_per_child,
             jitter=settings.max_tasks_jitter,
             max_memory=settings.max_memory_per_child,
         )
+        self._guard = Guard(settings.keys) if settings.keys is not None else None
         self._front = Front(
-            self._context, max_message=settings.max_message, on_messages=self._received, on_lost=self._unreachable
+            self._context,
+            guard=self._guard,
+            max_message=settings.max_message,
+            on_messages=self._received,
+            on_lost=self._unreachable,
+            on_flow=self._flows,
         )
         self._bridge: Bridge | None = None
         self._forwarder: Forwarder | None = None
@@ -122,6 +148,8 @@ class Node:
         try:
             if self._control is not None:
                 await self._control.listen()
+            if self._web is not None:
+                await self._web.listen()
             if await self._or_stop(self._start()):
                 await self._stop.wait()
             return await self._finish()
@@ -131,6 +159,8 @@ class Node:
     async def _start(self) -> bool:
         """Load the application, bind, fork, announce."""
         endpoint = self._endpoint = self._bind_front()
+        if self._guard is not None:
+            await self._loop.run_in_executor(None, self._guard.prove, endpoint)
         tasks = await self._supervisor.load()
         settings = self.settings
         if settings.bridge is not None and (settings.mdns or settings.seeds):
@@ -143,6 +173,7 @@ class Node:
             limit=settings.limit,
             elsewhere=self._forwarder,
             taken_up=self._supervisor.taken_up,
+            counts=self._counts,
         )
         about = self._served = self._about(tasks)
         self._peers = Peers(about)
@@ -209,8 +240,7 @@ class Node:
             "node %s is ready after %.2f s: mesh %s, %d workers, %s (%s)",
             settings.shown_name, time.monotonic() - self._began, settings.mesh, settings.workers, count, names,
         )  # fmt: skip
-        here = "this host only; --insecure opens it to the network, unencrypted" if not settings.insecure else "network"
-        log.info("clients: %s (%s)", endpoint, here)
+        log.info("clients: %s (%s)", endpoint, _reach(settings))
         if self._bridge is not None:
             host, _, port = self._bridge.address.rpartition(":")
             task = next((task.name for task in tasks if task.bridge), "$ping")
@@ -259,6 +289,12 @@ class Node:
             news.append(Drain())
         self._take([Served(tasks), *(Spoken(peer.owner, news) for peer in self._peers.everyone())])
 
+    def _job_at(self, worker: int, seq: int) -> Submit | None:
+        """Return the job that a worker has under this number."""
+        there = self._scheduler.pool.workers.get(worker) if self._scheduler else None
+        held = there.outstanding.get(seq) if there is not None else None
+        return None if held is None else held.submit
+
     async def reload(self) -> str | None:
         """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""
         return await self._supervisor.reload()
@@ -272,6 +308,38 @@ class Node:
             bridge=self._bridge.address if self._bridge else "",
             clients=len(self._peers) if self._scheduler else 0,
         )  # fmt: skip
+
+    def _pages(self, address: str) -> Web:
+        from importlib.metadata import version
+
+        self._version = version("meshnode")
+        pages: dict[str, Callable[[], Awaitable[Page]]] = {
+            "/health": lambda: health(self.status()),
+            "/ready": lambda: readiness(self.status()),
+            "/metrics": MetricsPage(self._seen),
+        }
+        return Web(address, pages)
+
+    def _seen(self) -> Seen:
+        """Tell all that is to be measured, as of now."""
+        supervisor, bridge, scheduler = self._supervisor, self._bridge, self._scheduler
+        workers = WorkersSeen(supervisor.started, supervisor.died, supervisor.killed, supervisor.recycled)
+        callers = BridgeSeen()
+        if bridge is not None:
+            callers = BridgeSeen(bridge.open, bridge.connections, bridge.requests, bridge.refused, bridge.closed_unread)
+        malformed = self._oddities.malformed + (self._peers.malformed if scheduler else 0)
+        return Seen(
+            status=self.status(),
+            version=self._version,
+            epoch=self._served.epoch.hex() if scheduler else "",
+            started=time.time() - (time.monotonic() - self._began),
+            idle=scheduler.pool.free if scheduler else 0,
+            counts=(self._counts or Counts()).as_of_now(),
+            workers=workers,
+            bridge=callers,
+            malformed=malformed,
+            unknown=self._oddities.unknown,
+        )
 
     async def _finish(self) -> int:
         """Leave: say goodbye, finish what is held within the grace, end the workers."""
@@ -305,6 +373,8 @@ class Node:
             if timer is not None:
                 timer.cancel()
         await self._steering.close()
+        if self._web is not None:
+            await self._web.close()
         if self._announcement is not None:
             await self._announcement.close()
         if self._bridge is not None:
@@ -402,13 +472,15 @@ class Node:
     def _received(self, burst: list[Received]) -> None:
         now = self._loop.time()
         events: list[Event] = []
-        for routing_id, frames in burst:
+        guard = self._guard
+        for routing_id, key, frames in burst:
             try:
                 message = decode_client(frames, self._oddities)
             except ProtocolError:
                 self._oddities.malformed += 1
                 continue
-            happened, answers = self._peers.take(routing_id, message, now, self._new_key())
+            grant = ANYBODY if guard is None else guard.grant(key)
+            happened, answers = self._peers.take(routing_id, message, now, self._new_key(), grant=grant)
             events += happened
             if answers:
                 self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
@@ -442,8 +514,16 @@ class Node:
         for event in self._peers.lost(routing_id):
             self.post(event)
 
+    def _flows(self, routing_id: bytes, flows: bool) -> None:
+        """A client does not read what it is told, or does so again."""
+        owner = self._peers.owner(routing_id)
+        if owner is not None:
+            self.post(Resumed(owner) if flows else Paused(owner))
+
     def _sweep(self) -> None:
         """Look for clients that have fallen silent, unless it was this process that stood still."""
+        if self._guard is not None:
+            self._guard.refresh()
         now = self._loop.time()
         late = now - self._sweep_at
         if late > STALL_S:
@@ -455,6 +535,15 @@ class Node:
             self.post(event)
         self._sweep_at = now + SWEEP_S
         self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
+
+
+def _reach(settings: Settings) -> str:
+    """Say whom the front serves."""
+    if settings.keys is not None:
+        return f"encrypted, for the keys in {settings.keys.folder / ALLOWED}"
+    if settings.insecure:
+        return "the network, unencrypted"
+    return "this host only; `meshctl keygen` makes keys for the network, --insecure does without"
 
 
 def _stamp(now: float) -> int:

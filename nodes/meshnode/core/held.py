@@ -11,7 +11,12 @@ from meshnode.core.quarantine import Quarantine
 from meshnode.core.runtime import RunTime
 from meshnode.core.window import AHEAD_S
 
+UNBOUNDED = 2**31
+
 FOREVER = float("inf")
+
+COUNTED = -1.0
+"""`since` of a job that has been given to a worker before: how long it waited then is counted."""
 
 KINDS = 3
 WHOLE, COROUTINE, ELSEWHERE = range(KINDS)
@@ -69,7 +74,7 @@ class Held(Struct, gc=False, eq=False):
     cancelled while it seemed to run. `forwarded`: another node has it. `alarm`: its entry among the deadlines.
     `told`: its owner has heard that it is held. `kept`: it outlives its owner. `delayed`: it waits for its time to be
     tried again. `retries`, `crashes`: how often its task asked for that, how many workers died of it.
-    `stopping`: how far its owner wanted it cancelled when it last said so.
+    `stopping`: how far its owner wanted it cancelled when it last said so. `since`: when it was taken in, or `COUNTED`.
     """
 
     submit: Submit
@@ -89,6 +94,7 @@ class Held(Struct, gc=False, eq=False):
     retries: int = 0
     crashes: int = 0
     stopping: int = -1
+    since: float = COUNTED
 
     @property
     def waits(self) -> bool:
@@ -99,7 +105,8 @@ class Held(Struct, gc=False, eq=False):
 class Owner:
     """Where jobs come from and outcomes go: a client, or one side of a bridge connection.
 
-    `most`: how many of its jobs run at once; with 1 it is `ordered`: they run strictly one after another.
+    `most`: how many of its jobs run at once, none while it reads nothing; made with 1 it is `ordered`: they run
+    strictly one after another.
     `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
     idle, as it last heard.
     `limit` bounds that window after a job had to be refused; each word opens it again by as many items as it has.
@@ -112,7 +119,7 @@ class Owner:
         "running", "seen", "told", "told_idle", "windowed", "worker",
     )  # fmt: skip
 
-    def __init__(self, key: int, *, most: int = 2**31, windowed: bool = True) -> None:
+    def __init__(self, key: int, *, most: int = UNBOUNDED, windowed: bool = True) -> None:
         self.key = key
         self.most = most
         self.ordered = most == 1
@@ -122,7 +129,7 @@ class Owner:
         self.queued = 0
         self.queued_cost = 0.0
         self.ringed = 0
-        self.limit = 2**31
+        self.limit = UNBOUNDED
         self.running = 0
         self.worker = 0
         self.seen = 0

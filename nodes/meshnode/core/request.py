@@ -142,9 +142,12 @@ class Desk:
     def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:
         timeout = spec.timeout if request.timeout is None else request.timeout
         priority = spec.priority if request.priority is None else request.priority
+        options = _OPTIONS[priority]
+        if request.trace is not None:
+            options = Options(priority=priority, trace=request.trace)
         return Asked(
             request.tag,
-            Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[priority], request.args),
+            Submit(self._new_id(), 1, spec.name, FORM_JSON, None, options, request.args),
             size=len(request.args),
             expires=FOREVER if timeout is None else now + timeout,
             fragile=request.cancel_on_disconnect,
