@@ -1,6 +1,8 @@
 """Row 20: a message that never ends, and one of frames beyond measure, each take a bounded part of memory and time."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -108,3 +110,20 @@ async def test_large_bodies_that_come_slowly_are_no_message_without_an_end(tmp_p
                 bodies = [bytes(15 * MIB)] * 24
                 assert [x async for x in client.map("length", bodies, in_flight=8)] == [15 * MIB] * 24
         assert "without an end" not in node.log
+
+
+async def test_a_node_with_keys_takes_no_message_from_who_has_none(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    meshctl = [str(Path(sys.executable).with_name("meshctl")), "-m", "default", "keygen", "--keys", str(keys)]
+    await asyncio.to_thread(subprocess.run, meshctl, check=True, capture_output=True, timeout=30)
+    write_tasks(tmp_path, TASKS)
+    with NodeProcess(tmp_path, "--keys", str(keys)) as node:
+        process = psutil.Process(node.pid)
+        async with connected(node, keys=str(keys)) as client:
+            assert await client.call("length", b"abc") == 3
+            before = process.memory_info().rss
+            for _ in range(20):
+                with pytest.raises((ConnectionError, TimeoutError)):
+                    await asyncio.to_thread(RawPeer, node.endpoint, patience=5.0)
+            assert await client.call("length", b"abcd") == 4
+        assert process.memory_info().rss - before < 4 * MIB
