@@ -23,6 +23,9 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Attempt = Annotated[int, Meta(ge=1, le=2**31)]
 Priority = Annotated[int, Meta(ge=0, le=9)]
 
+ITEM_LIMIT = 65_536
+"""Items of one message, and ids of one QUERY: each costs its receiver more to hold than its sender to say."""
+
 FORM_MSGPACK = 0
 FORM_JSON = 1
 
@@ -183,7 +186,7 @@ class Cancel(Struct, array_like=True, tag=5):
 class Query(Struct, array_like=True, tag=6):
     """Client → node: what became of these? Asked after the node had forgotten who we are."""
 
-    ids: list[JobId]
+    ids: Annotated[list[JobId], Meta(max_length=ITEM_LIMIT)]
 
 
 class Ping(Struct, array_like=True, tag=7):
@@ -300,7 +303,7 @@ class ClientMessage(Struct, array_like=True):
 
     epoch: Epoch
     stamp: Count
-    items: list[ClientItem]
+    items: Annotated[list[ClientItem], Meta(max_length=ITEM_LIMIT)]
 
 
 class NodeMessage(Struct, array_like=True):
@@ -316,7 +319,7 @@ class NodeMessage(Struct, array_like=True):
     window: Count
     seen: Count
     stamp: Count
-    items: list[NodeItem]
+    items: Annotated[list[NodeItem], Meta(max_length=ITEM_LIMIT)]
 
 
 class LooseClientMessage(Struct, array_like=True):
@@ -324,7 +327,7 @@ class LooseClientMessage(Struct, array_like=True):
 
     epoch: Epoch
     stamp: Count
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], Meta(max_length=ITEM_LIMIT)]
 
 
 class LooseNodeMessage(Struct, array_like=True):
@@ -335,7 +338,7 @@ class LooseNodeMessage(Struct, array_like=True):
     window: Count
     seen: Count
     stamp: Count
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], Meta(max_length=ITEM_LIMIT)]
 
 
 class ItemHead(Struct, array_like=True):
