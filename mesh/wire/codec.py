@@ -57,8 +57,8 @@ _node_item = msgspec.msgpack.Decoder(NodeItem)
 
 _head = msgspec.msgpack.Decoder(ItemHead)
 
-_CLIENT_TYPES = frozenset((1, 3, 4, 5, 6, 7, 8, 9))
-_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28))
+_CLIENT_TYPES = frozenset((1, 3, 4, 5, 6, 7, 8, 9, 10))
+_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28, 29))
 
 
 class Oddities:

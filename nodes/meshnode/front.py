@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import zmq
 
@@ -103,6 +103,7 @@ class Front:
         self._keyed = guard is not None
         self._outboxes: dict[bytes, _Outbox] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._addresses: dict[bytes, str] = {}
         self._sent = False
         self._descriptor = -1
         self._port = 0
@@ -192,9 +193,14 @@ class Front:
             self._on_messages(received)
 
     def _header_of(self, routing_id: bytes) -> bytes:
-        """Receive a header, and tell the watch whose it is."""
+        """Receive a header of a peer that has not been heard before, and note whose it is and from where."""
         frame = self._socket.recv(copy=False)
         self._watch.hear(routing_id, frame)
+        try:
+            address = frame.get("Peer-Address")
+        except zmq.ZMQError:  # the transport has none
+            address = ""
+        self._addresses[routing_id] = str(address).removeprefix("::ffff:")
         return frame.bytes
 
     def _bodies(self, frames: list[Buffer]) -> int:
@@ -223,6 +229,15 @@ class Front:
         if arrived:
             self._loop.call_soon(self._readable)
         return arrived
+
+    def address(self, routing_id: bytes) -> str:
+        """Return the address that a peer speaks from; an empty text if it is not known."""
+        return self._addresses.get(routing_id, "")
+
+    def keep_addresses(self, routing_ids: Collection[bytes]) -> None:
+        """Forget the addresses of all other peers: they are gone."""
+        if len(self._addresses) > len(routing_ids):
+            self._addresses = {one: at for one, at in self._addresses.items() if one in routing_ids}
 
     def recheck(self) -> None:
         """Look for messages once more if something was sent, which may have used up the edge that announced one."""

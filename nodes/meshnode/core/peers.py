@@ -5,9 +5,11 @@ STRANGER, so that it greets anew.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import assert_never, cast
 
 from mesh.core.grants import ANYBODY, Grant
+from mesh.errors import NotAllowed
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
@@ -17,6 +19,7 @@ from mesh.wire.messages import (
     WRONG_MESH,
     WRONG_VERSION,
     About,
+    Answer,
     Bye,
     Cancel,
     ClientMessage,
@@ -24,6 +27,7 @@ from mesh.wire.messages import (
     Hello,
     Keep,
     NodeItem,
+    Operate,
     Ping,
     Pong,
     Query,
@@ -34,6 +38,7 @@ from mesh.wire.messages import (
     SubmitLarge,
     Welcome,
 )
+from mesh.wire.reports import Wrong, packed
 from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
 
@@ -65,11 +70,17 @@ class Peer:
         self.stamp = 0
 
 
+def may_operate(peer: Peer) -> bool:
+    """May this peer ask the node of itself, and tell it what to do? Without keys whoever reaches the port may."""
+    return peer.grant.operates
+
+
 class Peers:
-    """The clients of the front."""
+    """The clients of the front. `asked`: what those who may operate this node have asked, until it is taken."""
 
     def __init__(self, about: About) -> None:
         self.draining = False
+        self.asked: list[tuple[Peer, Operate]] = []
         self._about = about
         self._peers: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_owner: dict[int, Peer] = {}
@@ -78,6 +89,11 @@ class Peers:
     def __len__(self) -> int:
         """How many there are."""
         return len(self._peers)
+
+    @property
+    def routing_ids(self) -> Collection[bytes]:
+        """The routing ids of all."""
+        return self._peers.keys()
 
     def describe(self, about: About) -> None:
         """Greet with this from now on."""
@@ -153,6 +169,11 @@ class Peers:
                     asked += item.ids
                 case Hello():
                     hello = item
+                case Operate() if may_operate(peer):
+                    self.asked.append((peer, item))
+                case Operate():
+                    refusal = Wrong(NotAllowed.__name__, "this key does not allow to operate nodes")
+                    events.append(Spoken(peer.owner, [Answer(item.token, False, packed(refusal))]))
                 case Bye():
                     events += self.forget(peer.owner)
                 case SubmitLarge():
