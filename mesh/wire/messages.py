@@ -28,6 +28,9 @@ ARGS_BYTES = 64 * 1024
 ANSWER_BYTES = 192 * 1024
 """Bytes of what goes with a verb, and of its answer: room for a thousand jobs, within one message of a node."""
 
+ITEM_LIMIT = 65_536
+"""Items of one message, and ids of one QUERY: each costs its receiver more to hold than its sender to say."""
+
 FORM_MSGPACK = 0
 FORM_JSON = 1
 
@@ -194,7 +197,7 @@ class Cancel(Struct, array_like=True, tag=5):
 class Query(Struct, array_like=True, tag=6):
     """Client → node: what became of these? Asked after the node had forgotten who we are."""
 
-    ids: list[JobId]
+    ids: Annotated[list[JobId], Meta(max_length=ITEM_LIMIT)]
 
 
 class Ping(Struct, array_like=True, tag=7):
@@ -327,7 +330,7 @@ class ClientMessage(Struct, array_like=True):
 
     epoch: Epoch
     stamp: Count
-    items: list[ClientItem]
+    items: Annotated[list[ClientItem], Meta(max_length=ITEM_LIMIT)]
 
 
 class NodeMessage(Struct, array_like=True):
@@ -343,7 +346,7 @@ class NodeMessage(Struct, array_like=True):
     window: Count
     seen: Count
     stamp: Count
-    items: list[NodeItem]
+    items: Annotated[list[NodeItem], Meta(max_length=ITEM_LIMIT)]
 
 
 class LooseClientMessage(Struct, array_like=True):
@@ -351,7 +354,7 @@ class LooseClientMessage(Struct, array_like=True):
 
     epoch: Epoch
     stamp: Count
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], Meta(max_length=ITEM_LIMIT)]
 
 
 class LooseNodeMessage(Struct, array_like=True):
@@ -362,7 +365,7 @@ class LooseNodeMessage(Struct, array_like=True):
     window: Count
     seen: Count
     stamp: Count
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], Meta(max_length=ITEM_LIMIT)]
 
 
 class ItemHead(Struct, array_like=True):

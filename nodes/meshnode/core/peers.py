@@ -153,12 +153,14 @@ class Peers:
         submits: list[Submit] = []
         asked: list[bytes] = []
         events: list[Event] = []
+        hello: Hello | None = None
+        ping: Ping | None = None
         for item in message.items:
             match item:
                 case Submit():
                     submits.append(item)
                 case Ping():
-                    events.append(Spoken(peer.owner, [Pong(item.token)]))
+                    ping = item  # one answer for all: thousands in a message would cost their sender next to nothing
                 case Cancel():
                     events.append(CancelAsked(peer.owner, item.id, item.how))
                 case Keep():
@@ -166,9 +168,7 @@ class Peers:
                 case Query():
                     asked += item.ids
                 case Hello():
-                    version = min(item.highest, VERSIONS[1])
-                    greeting: list[NodeItem] = [Welcome(version, self._about)]
-                    events.append(Spoken(peer.owner, [*greeting, Drain()] if self.draining else greeting))
+                    hello = item
                 case Operate() if may_operate(peer):
                     self.asked.append((peer, item))
                 case Operate():
@@ -180,11 +180,19 @@ class Peers:
                     self.malformed += 1  # its frame was not there
                 case _ as never:
                     assert_never(never)
+        if ping is not None:
+            events.insert(0, Spoken(peer.owner, [Pong(ping.token)]))
+        if hello is not None:
+            events.insert(0, Spoken(peer.owner, self._greeting(hello)))
         if submits:
             events[:0] = self._submitted(peer, message, submits, now)
         if asked and message.epoch == self._about.epoch:
             events.append(Queried(peer.owner, asked))  # all at once: what is asked for is looked for in one go
         return events
+
+    def _greeting(self, hello: Hello) -> list[NodeItem]:
+        welcome = Welcome(min(hello.highest, VERSIONS[1]), self._about)
+        return [welcome, Drain()] if self.draining else [welcome]
 
     def _submitted(self, peer: Peer, message: ClientMessage, submits: list[Submit], now: float) -> list[Event]:
         if message.epoch != self._about.epoch:

@@ -97,6 +97,14 @@ def test_who_greets_is_welcomed_and_known() -> None:
     assert (peer.routing_id, peer.name) == (b"a", "web")
 
 
+def test_many_greetings_and_pings_in_a_message_get_one_answer_each() -> None:
+    door = Door()
+    events, items = door.say(b"a", *[hello()] * 1000, *[Ping(n) for n in range(1000)])
+    assert items == []
+    assert [event.items for event in events if isinstance(event, Spoken)] == [[Welcome(1, ABOUT)], [Pong(999)]]
+    assert len(events) == 2
+
+
 def test_each_peer_has_an_owner_of_its_own_and_keeps_it() -> None:
     door = Door()
     one, other = door.greet(b"a"), door.greet(b"b")
