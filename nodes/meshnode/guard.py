@@ -97,7 +97,7 @@ class Guard:
             return public
         if public.decode() == self._probe:
             return None
-        address = frames[3].decode("ascii", "replace")[:64]
+        address = frames[3].decode("ascii", "replace")[:64].removeprefix("::ffff:")  # IPv4, as IPv6 sockets show it
         self._seldom.warn(
             address, "somebody at %s has a key that is not in %s: refused (%s)", address, ALLOWED, public.decode()
         )

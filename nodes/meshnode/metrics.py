@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from meshnode.control import Status
+from mesh.wire.reports import Status
 from meshnode.core.counts import BOUNDS, Counts, Histogram
 
 if TYPE_CHECKING:
@@ -23,12 +23,17 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class BridgeSeen(Struct, frozen=True):
-    """The bridge: connections that are open, and since the start connections, requests, refused and given up ones."""
+    """The bridge: connections that are open, and since the start connections, requests, and those it did not let in.
+
+    `refused`: for want of room; `barred`: by their address; `strangers`: without header, handshake or token.
+    """
 
     open: int = 0
     connections: int = 0
     requests: int = 0
     refused: int = 0
+    barred: int = 0
+    strangers: int = 0
     closed_unread: int = 0
 
 
@@ -174,6 +179,8 @@ def _of_callers(seen: Seen) -> "Iterator[Metric]":
     yield _count("meshnode_bridge_connections_total", "Plain sockets that have connected", bridge.connections)
     yield _count("meshnode_bridge_requests_total", "Lines that plain sockets asked with", bridge.requests)
     yield _count("meshnode_bridge_refused_total", "Plain sockets turned away for want of room", bridge.refused)
+    yield _count("meshnode_bridge_barred_total", "Plain sockets closed for their address", bridge.barred)
+    yield _count("meshnode_bridge_strangers_total", "Plain sockets without header, TLS or token", bridge.strangers)
     yield _count("meshnode_bridge_closed_unread_total", "Plain sockets that did not read", bridge.closed_unread)
 
 

@@ -112,9 +112,10 @@ async def test_forged_names_and_goodbyes_cost_no_job(
     line.lost = 0
     line.more = {"to the rogue": rogue.messages, "its connections": rogue.connections, "node MiB": grown / 2**20}
     assert rogue.messages == 0
-    assert 0 < node.log.count(" is passed over: ") <= MOST + 1, node.log
-    assert 0 < sum(" is passed over: " in text for text in caplog.messages) <= MOST + 1
-    assert len(node.log.splitlines()) < 40, node.log
+    # what is said of records, and of those who do not prove their key
+    assert 0 < node.log.count(" is passed over: ") <= 2 * (MOST + 1), node.log
+    assert 0 < sum(" is passed over: " in text for text in caplog.messages) <= 2 * (MOST + 1)
+    assert len(node.log.splitlines()) < 50, node.log
     assert grown < MEMORY
 
 

@@ -369,7 +369,7 @@ async def ask(host: str, port: int, function: str, *args: object) -> int:
 
 @pytest.mark.parametrize("encrypted", [True, False])
 async def test_whoever_announces_a_nodes_key_without_its_secret_gets_no_job(
-    app: Path, keys: Keys, *, encrypted: bool
+    app: Path, caplog: pytest.LogCaptureFixture, *, encrypted: bool
 ) -> None:
     mesh_name = f"test-{secrets.token_hex(6)}"
     keys = Keys(app / "keys", "a", mesh=mesh_name)
@@ -390,6 +390,7 @@ async def test_whoever_announces_a_nodes_key_without_its_secret_gets_no_job(
             await announcer.close()
         rogue.look()
         assert rogue.messages == 0
+    assert sum(f"the node at tcp://{rogue.seed} is passed over: it " in line for line in caplog.messages) == 1
 
 
 def test_a_client_that_speaks_in_the_clear_reaches_nothing(app: Path, keys: Keys, tmp_path: Path) -> None:

@@ -84,12 +84,12 @@ def curve(node: str, public: str, secret: str) -> list[tuple[int, int | bytes]]:
 
 
 class Rogue:
-    """A ROUTER on a free port of loopback that has none of the mesh's secrets: who came, and what they said.
+    """A ROUTER on a free port that has none of the mesh's secrets: who came, and how much they said.
 
     `secret`: it speaks CURVE, with this one.
     """
 
-    def __init__(self, secret: str | None = None) -> None:
+    def __init__(self, secret: str | None = None, *, host: str = "127.0.0.1") -> None:
         self.connections = 0
         self.messages = 0
         self._context: zmq.Context[zmq.SyncSocket] = zmq.Context()
@@ -98,8 +98,8 @@ class Rogue:
             self._socket.set(zmq.CURVE_SERVER, 1)
             self._socket.set(zmq.CURVE_SECRETKEY, secret.encode())
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED)
-        self.port = self._socket.bind_to_random_port("tcp://127.0.0.1")
-        self.seed = f"127.0.0.1:{self.port}"
+        self.port = self._socket.bind_to_random_port(f"tcp://{host}")
+        self.seed = f"{host}:{self.port}"
 
     def __enter__(self) -> Self:
         return self
