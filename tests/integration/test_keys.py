@@ -12,6 +12,7 @@ import pytest
 import zmq
 
 import mesh
+from mesh.core.dialer import NO_KEY
 from mesh.core.grants import ALLOWED, OPERATE, SUBMIT
 from mesh.wire.messages import WRONG_KEY, Refuse, Result, Welcome
 from meshdiscovery.mdns import Announcer
@@ -391,6 +392,15 @@ async def test_whoever_announces_a_nodes_key_without_its_secret_gets_no_job(
         rogue.look()
         assert rogue.messages == 0
     assert sum(f"the node at tcp://{rogue.seed} is passed over: it " in line for line in caplog.messages) == 1
+
+
+async def test_with_keys_nothing_is_said_in_the_clear_whatever_is_offered(app: Path, keys: Keys) -> None:
+    desk = keys.host("desk", keys.client("ada"))
+    with a_node(app, keys, "a") as a, Rogue() as rogue:
+        async with connected(a, keys=desk) as client:
+            client._found("a defect elsewhere", [f"tcp://{rogue.seed}"], (NO_KEY,))
+            assert [n async for n in client.map("report", range(100))] == list(range(100))
+            assert not rogue.was_tried()
 
 
 def test_a_client_that_speaks_in_the_clear_reaches_nothing(app: Path, keys: Keys, tmp_path: Path) -> None:
