@@ -50,6 +50,11 @@ class Grant:
         return self.role == OPERATE
 
     @property
+    def member(self) -> str:
+        """Who it is, whichever of his keys he has; empty where there are no keys."""
+        return f"{self.kind} {self.name}" if self.name else ""
+
+    @property
     def any_task(self) -> bool:
         """May it run every task?"""
         return self.kind == NODE or self.operates or "*" in self.tasks

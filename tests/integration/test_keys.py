@@ -215,7 +215,7 @@ async def test_a_key_that_is_revoked_is_cut_off_where_it_is_connected(app: Path,
             with pytest.raises(mesh.JobLost):
                 await cut
             assert time.monotonic() - revoked < REVOKED_S
-            with pytest.raises(mesh.KeyRefused, match="a: its key is not allowed here"):
+            with pytest.raises(mesh.KeyRefused, match="a: the key of this client is not allowed there"):
                 await goes.call("report", 1)
             await running
             assert await stays.call("report", 2) == 2

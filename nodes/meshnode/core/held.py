@@ -111,18 +111,20 @@ class Owner:
     strictly one after another.
     `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
     idle, as it last heard.
+    `member`: whom its jobs are found again by, over another connection; one text for all where there are no keys.
     `limit` bounds that window after a job had to be refused; each word opens it again by as many items as it has.
     `queues`: its waiting jobs by lane, which is priority * KINDS + kind; those of an ordered owner lie together, at
     the first kind. `ringed` has a bit set for each lane in whose ring the owner takes turns.
     """
 
     __slots__ = (
-        "gone", "jobs", "key", "limit", "most", "ordered", "queued", "queued_cost", "queues", "replies", "ringed",
-        "running", "seen", "told", "told_idle", "windowed", "worker",
+        "gone", "jobs", "key", "limit", "member", "most", "ordered", "queued", "queued_cost", "queues", "replies",
+        "ringed", "running", "seen", "told", "told_idle", "windowed", "worker",
     )  # fmt: skip
 
-    def __init__(self, key: int, *, most: int = UNBOUNDED, windowed: bool = True) -> None:
+    def __init__(self, key: int, *, most: int = UNBOUNDED, windowed: bool = True, member: str = "") -> None:
         self.key = key
+        self.member = member
         self.most = most
         self.ordered = most == 1
         self.windowed = windowed

@@ -26,12 +26,14 @@ Outcome = Result | Failed | Lost | Reject
 class Outcomes:
     """The latest outcomes, in the lists in which they came. A job is looked for only when somebody asks.
 
+    `whose`: the member (`Owner.member`) that handed the jobs in. Only the same one finds them: an id is no secret.
+
     `orphans`: jobs that run though their owner is gone, by id; of several attempts of a job the last.
     """
 
     def __init__(self) -> None:
         self.orphans: dict[bytes, Held] = {}
-        self._batches: deque[tuple[float, int, int, Sequence[Sequence[NodeItem]]]] = deque()
+        self._batches: deque[tuple[float, int, int, str, Sequence[Sequence[NodeItem]]]] = deque()
         self._count = 0
         self._bytes = 0
 
@@ -42,7 +44,7 @@ class Outcomes:
     def orphaned(self, held: Held) -> None:
         """The owner of a job that runs is gone."""
         other = self.orphans.get(held.submit.id)
-        if other is None or other.submit.attempt < held.submit.attempt:
+        if other is None or (other.submit.attempt < held.submit.attempt and other.owner.member == held.owner.member):
             self.orphans[held.submit.id] = held
 
     def ended(self, held: Held) -> bool:
@@ -52,35 +54,35 @@ class Outcomes:
         del self.orphans[held.submit.id]
         return True
 
-    def keep(self, outcomes: Sequence[Sequence[NodeItem]], size: int, now: float) -> None:
+    def keep(self, outcomes: Sequence[Sequence[NodeItem]], size: int, now: float, *, whose: str = "") -> None:
         """Keep some, of so many bytes together."""
         count = sum(map(len, outcomes))
         if size >= HEAVY and count == 1:
             return
-        self._keep(outcomes, count, size, now)
+        self._keep(outcomes, count, size, now, whose)
 
-    def keep_orphaned(self, item: Result | Failed | Lost, now: float) -> None:
+    def keep_orphaned(self, item: Result | Failed | Lost, now: float, *, whose: str = "") -> None:
         """Keep the outcome of a job whose owner is gone, however large it is."""
         if isinstance(item, Result):
             item = Result(item.id, item.attempt, bytes(item.body))  # which may lie in a memory file of its own
-        self._keep([[item]], 1, 0 if isinstance(item, Lost) else len(item.body), now)
+        self._keep([[item]], 1, 0 if isinstance(item, Lost) else len(item.body), now, whose)
 
-    def _keep(self, outcomes: Sequence[Sequence[NodeItem]], count: int, size: int, now: float) -> None:
-        self._batches.append((now, count, size, outcomes))
+    def _keep(self, outcomes: Sequence[Sequence[NodeItem]], count: int, size: int, now: float, whose: str) -> None:
+        self._batches.append((now, count, size, whose, outcomes))
         self._count += count
         self._bytes += size
         while self._batches and (self._count > MOST or self._bytes > MOST_BYTES or self._batches[0][0] < now - KEPT_S):
-            _, count, size, _ = self._batches.popleft()
+            _, count, size, *_ = self._batches.popleft()
             self._count -= count
             self._bytes -= size
 
-    def find(self, wanted: Mapping[bytes, int | None], now: float) -> dict[bytes, Outcome]:
-        """Return what is known of jobs, by id; where an attempt is wanted, only the outcome of that one."""
+    def find(self, wanted: Mapping[bytes, int | None], now: float, *, whose: str = "") -> dict[bytes, Outcome]:
+        """Return what is known of a member's jobs, by id; where an attempt is wanted, only the outcome of that one."""
         found: dict[bytes, Outcome] = {}
         if not wanted:
             return found
-        for at, _, _, lists in self._batches:
-            if at < now - KEPT_S:
+        for at, _, _, member, lists in self._batches:
+            if at < now - KEPT_S or member != whose:
                 continue
             for item in chain.from_iterable(lists):
                 if isinstance(item, Outcome) and item.id in wanted and wanted[item.id] in (None, item.attempt):

@@ -52,7 +52,7 @@ buffer while its client may have given it up."""
 MOST_PEERS = 16_384
 """Clients of one node at most; one more is refused rather than slowing all."""
 
-CUT_OFF = Refuse(WRONG_KEY, "its key is not allowed here")
+CUT_OFF = Refuse(WRONG_KEY, "the key of this client is not allowed there")
 """Said to whom the list of keys does not name, or not any more."""
 
 
@@ -132,7 +132,7 @@ class Peers:
             refusal = self._refusal(greeting)
             if refusal is not None:
                 return [], [refusal]
-            peer = Peer(routing_id, greeting.name, Owner(key), now, grant)
+            peer = Peer(routing_id, greeting.name, Owner(key, member=grant.member), now, grant)
             self._peers[routing_id] = self._by_owner[key] = peer
         peer.heard = now
         peer.stamp = message.stamp

@@ -143,8 +143,8 @@ class Scheduler:
         self._later: Timeline[Held] = Timeline(lambda held: held.over)
         self._outcomes = Outcomes()
         self._callers = Callers(slots)
-        self._ends: list[NodeItem] = []
-        self._to_stop: dict[bytes, tuple[Held, int]] = {}
+        self._ends: dict[str, list[NodeItem]] = {}
+        self._to_stop: dict[Held, int] = {}
         self._fresh: list[Held] = []
         self._dispatched: dict[int, tuple[TaskEntry, list[Submit]]] = {}
         self._effects: list[Effect] = []
@@ -210,8 +210,7 @@ class Scheduler:
                 else:
                     self._submitted(owner, jobs, now, stale=event.stale)
             case Ended():
-                self._ended(event.worker, event.ran, now)
-                self._outcomes.keep([one.ends for one in event.ran], event.size, now)
+                self._ended(event, now)
             case WorkerReady():
                 self.pool.add(event.worker, event.lease, spare=event.spare)
                 self.word.loosen()
@@ -380,17 +379,21 @@ class Scheduler:
         room = self._most - self.held
         return min(room, self.word.room(owner, entry)) if owner.windowed else room
 
-    def _ended(self, key: int, ran: list[Ran], now: float) -> None:  # noqa: C901, PLR0915  # hot, as above
-        worker = self.pool.workers.get(key)
+    def _ended(self, event: Ended, now: float) -> None:  # noqa: C901, PLR0915  # hot, as above
+        ran = event.ran
+        worker = self.pool.workers.get(event.worker)
         if worker is None:
+            self._keep_outcomes(event, [], [], now)
             return
         worker.stuck = False
         worker.since = now
         failures = count = 0
         orphans = self._outcomes.orphans
         answered: list[Owner] = []
+        came: list[list[Held | None]] = []
         for one in ran:
             ended = self.pool.end(worker, range(one.first, one.first + len(one.ends)))
+            came.append(ended)
             self._observe(ended, one)
             count += len(one.ends)
             owner: Owner | None = None
@@ -411,7 +414,7 @@ class Scheduler:
                     if self.counts is not None:
                         self.counts.late += 1
                     if orphans and self._outcomes.ended(held):
-                        self._outcomes.keep_orphaned(item, now)
+                        self._outcomes.keep_orphaned(item, now, whose=held.owner.member)
                     continue
                 if type(item) is Failed:
                     if item.again is not None and self._asks_again(held, item.again, now):
@@ -426,7 +429,7 @@ class Scheduler:
                     self._deadlines.clear(held)
                 owner.replies.append(item)
                 if owner.gone:
-                    self._outcomes.keep_orphaned(item, now)
+                    self._outcomes.keep_orphaned(item, now, whose=owner.member)
             if self.counts is not None and told:
                 self.counts.told(task, told, failed=failed, cancelled=cancelled)
         worker.failed += failures
@@ -441,6 +444,22 @@ class Scheduler:
             self._dismiss_if_done(worker)
         elif worker.lease is not None:
             self._wear(worker, sum(len(one.ends) for one in ran))
+        self._keep_outcomes(event, answered, came, now)
+
+    def _keep_outcomes(self, event: Ended, owners: list[Owner], came: list[list[Held | None]], now: float) -> None:
+        """Keep what came of jobs for whoever asks again: apart where these are members of several names."""
+        members = {owner.member for owner in owners} or {""}
+        if len(members) == 1:
+            self._outcomes.keep([one.ends for one in event.ran], event.size, now, whose=members.pop())
+            return
+        apart: dict[str, list[NodeItem]] = {}
+        for one, ended in zip(event.ran, came, strict=True):
+            for held, item in zip(ended, one.ends, strict=True):
+                if held is not None:
+                    apart.setdefault(held.owner.member, []).append(item)
+        count = sum(map(len, apart.values()))
+        for whose, items in apart.items():
+            self._outcomes.keep([items], event.size * len(items) // count, now, whose=whose)
 
     def _observe(self, ended: list[Held | None], ran: Ran) -> None:
         """Learn from jobs of one task that ended together."""
@@ -471,7 +490,7 @@ class Scheduler:
             return
         self._recall(worker)
         if how != UNSTARTED:  # it may run all the same: what ended before it is on its way here
-            self._to_stop[held.submit.id] = held, how
+            self._to_stop[held] = how
 
     def _stop(self, worker: Worker, held: Held, how: int) -> None:
         """Stop a job that runs, as far as its owner said."""
@@ -482,11 +501,11 @@ class Scheduler:
 
     def _stop_late(self) -> None:
         """Stop those that were not known to run when they were cancelled, and are now."""
-        for job_id, (held, how) in list(self._to_stop.items()):
+        for held, how in list(self._to_stop.items()):
             if held.over or not held.seq:
-                del self._to_stop[job_id]
+                del self._to_stop[held]
             elif self.pool.running(held):
-                del self._to_stop[job_id]
+                del self._to_stop[held]
                 self._stop(self.pool.workers[held.worker], held, how)
 
     def _left(self, owner: Owner, now: float) -> None:
@@ -507,7 +526,7 @@ class Scheduler:
         for held in kept:
             self.backlog.add(owner, [held])
         if dropped:
-            self._outcomes.keep([dropped], 0, now)
+            self._outcomes.keep([dropped], 0, now, whose=owner.member)
         for worker in {held.worker for held in running}:
             if len(self.pool.workers[worker].outstanding) > 1 and not self.pool.workers[worker].coroutines:
                 self._recall(self.pool.workers[worker])  # what is not begun need not be
@@ -559,7 +578,8 @@ class Scheduler:
         """A job's worker died: that is its end, unless it is a bridge caller's and may run again; True if it is to."""
         if held.over:
             if self._outcomes.ended(held):
-                self._outcomes.keep_orphaned(Lost(held.submit.id, held.submit.attempt, reason, True, text), now)
+                lost = Lost(held.submit.id, held.submit.attempt, reason, True, text)
+                self._outcomes.keep_orphaned(lost, now, whose=held.owner.member)
             return False
         if held.owner.windowed or not held.entry.spec.idempotent or held.unwanted or reason not in (CRASH, WORKER):
             self._lost(held, reason, text)
@@ -609,7 +629,7 @@ class Scheduler:
             if not held.over:
                 self._wait_again(held, now)
             elif self._outcomes.ended(held):
-                self._outcomes.keep([[_dropped(held)]], 0, now)
+                self._outcomes.keep([[_dropped(held)]], 0, now, whose=held.owner.member)
             self.backlog.ring_again(held.owner)
 
     def _wait_again(self, held: Held, now: float) -> None:
@@ -689,7 +709,7 @@ class Scheduler:
         self._adopt(owner, dict.fromkeys(ids))
         held = [owner.jobs[job_id] for job_id in dict.fromkeys(ids) if job_id in owner.jobs]
         gone: dict[bytes, int | None] = {job_id: None for job_id in ids if job_id not in owner.jobs}
-        found = self._outcomes.find(gone, now)
+        found = self._outcomes.find(gone, now, whose=owner.member)
         self.word.say(owner, *found.values())
         # All of them, since what was found may be the end of an attempt before the one that is asked for.
         self.word.tell_held(owner, held, list(gone))
@@ -707,18 +727,22 @@ class Scheduler:
                 gone[job_id] = attempt
             elif held.submit.attempt == attempt:
                 known.add(job_id)
-        for job_id, item in self._outcomes.find(gone, now).items():
+        for job_id, item in self._outcomes.find(gone, now, whose=owner.member).items():
             if not isinstance(item, Reject):
                 owner.replies.append(item)
                 known.add(job_id)
         return known
 
     def _adopt(self, owner: Owner, wanted: Mapping[bytes, int | None]) -> None:
-        """Let jobs that came over another connection belong to an owner from now on; those of these attempts only."""
+        """Let jobs that the same member handed in over another connection belong to an owner from now on.
+
+        Those of these attempts only. Who knows the id of another member's job has no part in it.
+        """
         orphans = self._outcomes.orphans
         found = [orphans[job_id] for job_id in wanted.keys() & orphans.keys()]
+        found = [held for held in found if held.owner.member == owner.member]
         for other in self.word.active.values():
-            if other is not owner and other.windowed:
+            if other is not owner and other.windowed and other.member == owner.member:
                 found += [other.jobs[job_id] for job_id in wanted.keys() & other.jobs.keys()]
         for held in found:
             if held.submit.id not in owner.jobs and wanted[held.submit.id] in (None, held.submit.attempt):
@@ -861,15 +885,15 @@ class Scheduler:
         if self.counts is not None:
             self.counts.ended(held.entry.spec.name, item)
         if held.owner.windowed:
-            self._ends.append(item)
+            self._ends.setdefault(held.owner.member, []).append(item)
         if not held.owner.gone:
             held.owner.replies.append(item)
         self._close(held)
 
     def _keep_ends(self, now: float) -> None:
-        if self._ends:
-            self._outcomes.keep([self._ends], 0, now)
-            self._ends = []
+        for whose, items in self._ends.items():
+            self._outcomes.keep([items], 0, now, whose=whose)
+        self._ends = {}
 
     # giving jobs to workers
 

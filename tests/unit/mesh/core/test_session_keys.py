@@ -6,7 +6,7 @@ from mesh.errors import JobLost, KeyRefused, NoNodes, NotAllowed
 from mesh.wire.messages import NOT_ALLOWED, WRONG_KEY, Refuse, Reject
 from tests.support.desk import GRACE, Desk
 
-CUT_OFF = Refuse(WRONG_KEY, "its key is not allowed here")
+CUT_OFF = Refuse(WRONG_KEY, "the key of this client is not allowed there")
 
 
 def test_a_job_ends_with_the_nodes_that_deny_its_clients_key() -> None:
@@ -38,7 +38,7 @@ def test_who_is_cut_off_by_the_only_node_is_told_so_at_once() -> None:
     desk.at(GRACE)
     error = desk.error(later)
     assert isinstance(error, KeyRefused)
-    assert "n1: its key is not allowed here" in str(error)
+    assert "n1: the key of this client is not allowed there" in str(error)
 
 
 def test_who_is_cut_off_by_one_node_goes_to_the_others() -> None:

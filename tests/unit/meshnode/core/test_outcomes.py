@@ -110,9 +110,26 @@ def test_what_is_larger_than_all_that_is_kept_is_not_kept() -> None:
     assert outcomes.find(wanted(1), 0.0) == {}
 
 
-def held(number: int, attempt: int) -> Held:
+def held(number: int, attempt: int, *, member: str = "") -> Held:
     submit = Submit(job_id(number), attempt, "slow", 0, None, None, b"")
-    return Held(submit, TaskEntry(TaskSpec("slow")), Owner(1), FOREVER)
+    return Held(submit, TaskEntry(TaskSpec("slow")), Owner(1, member=member), FOREVER)
+
+
+def test_an_outcome_is_found_by_the_member_whose_it_is_and_by_no_other() -> None:
+    outcomes = Outcomes()
+    outcomes.keep([[result(1)]], 4, 0.0, whose="client a")
+    outcomes.keep_orphaned(result(2), 0.0, whose="client a")
+    assert set(outcomes.find(wanted(1, 2), 0.0, whose="client a")) == {job_id(1), job_id(2)}
+    assert outcomes.find(wanted(1, 2), 0.0, whose="client b") == {}
+    assert outcomes.find(wanted(1, 2), 0.0) == {}
+
+
+def test_an_attempt_of_another_member_does_not_hide_an_orphan() -> None:
+    outcomes = Outcomes()
+    mine = held(1, 1, member="client a")
+    outcomes.orphaned(mine)
+    outcomes.orphaned(held(1, 2, member="client b"))
+    assert outcomes.orphans == {job_id(1): mine}
 
 
 def test_of_two_attempts_whose_owners_are_gone_the_last_is_the_orphan() -> None:

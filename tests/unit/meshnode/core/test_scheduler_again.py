@@ -9,6 +9,7 @@ from mesh.wire.messages import (
     DRAINING,
     FORCED,
     GRACE,
+    RUNNING,
     STALE,
     UNKNOWN_TASK,
     Accepted,
@@ -122,6 +123,60 @@ def test_what_ended_while_its_client_was_forgotten_is_told_when_it_asks() -> Non
         Lost(job_id(3), 1, CRASH, True, "killed"),
     ]
     assert ask(desk, owner, 1) == [Result(job_id(1), 1, b"done")], "as often as it asks"
+
+
+def billing(key: int) -> Owner:
+    return Owner(key, member="client billing")
+
+
+def other(key: int) -> Owner:
+    return Owner(key, member="client other")
+
+
+def test_a_member_has_its_jobs_again_over_another_connection() -> None:
+    desk, former, owner = Desk(), billing(1), billing(2)
+    desk.tell(Submitted(former, jobs([1, 2])))
+    assert ask(desk, owner, 1, 2) == [Accepted([job_id(1), job_id(2)]), Started([job_id(1)])]
+    desk.end(1)
+    desk.end(2)
+    assert desk.results(owner) == [1, 2]
+
+
+def test_who_knows_the_id_of_another_members_job_neither_hears_of_it_nor_takes_it_over() -> None:
+    desk, owner, stranger = Desk(workers=2), billing(1), other(2)
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    assert ask(desk, stranger, 1, 3) == [], "what runs and what waits"
+    assert desk.tell(CancelAsked(stranger, job_id(1), RUNNING)) == []
+    desk.tell(Left(owner))
+    assert ask(desk, stranger, 1, 3) == [], "what runs though its owner is gone, and what was dropped"
+    desk.end(1)
+    desk.die(2)
+    assert ask(desk, stranger, 1, 2, 3) == [], "what has ended"
+    again = ask(desk, billing(3), 1, 2, 3)
+    assert {type(item) for item in again} == {Result, Lost, Reject}
+
+
+def test_a_resent_attempt_with_the_id_of_another_members_job_is_a_job_of_its_own() -> None:
+    desk, owner, stranger = Desk(workers=1), billing(1), other(2)
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.end(1)
+    desk.tell(Submitted(stranger, [resent(1)]))
+    assert desk.results(stranger) == [], "the result of before is not told"
+    desk.end(1)
+    assert desk.results(stranger) == [1]
+    assert desk.results(owner) == [1]
+
+
+def test_outcomes_of_several_members_that_end_together_are_found_by_each_for_itself() -> None:
+    desk, one, two = Desk(), billing(1), other(2)
+    desk.tell(Submitted(one, jobs([1, 3], "short")), Submitted(two, jobs([2], "short")))
+    assert sorted(desk.order()) == [1, 2, 3]
+    first = min(desk.seq(number) for number in (1, 2, 3))
+    ends: list[Result | Failed] = [Result(job_id(number), 1, b"done") for number in desk.order()]
+    desk.tell(Ended(1, [Ran(first, 1000, 1000, ends)], 12))
+    desk.tell(Left(one), Left(two))
+    assert {item.id for item in ask(desk, billing(3), 1, 2, 3) if isinstance(item, Result)} == {job_id(1), job_id(3)}
+    assert {item.id for item in ask(desk, other(4), 1, 2, 3) if isinstance(item, Result)} == {job_id(2)}
 
 
 def test_a_heavy_result_is_found_too_if_its_client_was_gone_when_it_came() -> None:
