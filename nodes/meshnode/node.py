@@ -280,9 +280,7 @@ class Node:
         self._stop.set()
 
     def turn_away(self) -> None:
-        """Take nothing new from anybody, and say so: clients go elsewhere, who looks for nodes finds others."""
-        if self._announcement is not None:
-            self._announcement.show(there=False)
+        """Take nothing new from anybody, and say so. It stays announced, for those who are to take that back."""
         if self._bridge is not None:
             self._bridge.drain()
             self._turn()  # what it has just handed over comes before the word that nothing new is taken
@@ -299,8 +297,6 @@ class Node:
         self._peers.draining = False
         greeting = Welcome(VERSIONS[1], self._served)
         self._take([Undraining(), *(Spoken(peer.owner, [greeting]) for peer in self._peers.everyone())])
-        if self._announcement is not None:
-            self._announcement.show(there=True)
 
     def _serve(self, tasks: list[TaskSpec]) -> None:
         """The application serves other tasks than before: say so to everybody."""
@@ -451,6 +447,8 @@ class Node:
         until = self._loop.time() + self.settings.grace
         self._empty.clear()
         self._known.clear()
+        if self._announcement is not None:
+            self._announcement.show(there=False)
         self.turn_away()
         self._look_who_knows()
         await self._first_of(self._empty, self._now, timeout=self.settings.grace)

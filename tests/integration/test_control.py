@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 import mesh
+from mesh.operator import Operator
 from mesh.tables import length_of_time
 from mesh.wire.reports import Connections, Jobs, Reach, Stack, Status
 from meshdiscovery.directory import Directory
@@ -415,22 +416,24 @@ def test_the_bridge_of_a_node_that_drains_says_meshbusy(app: Path) -> None:
         assert ask_bridge(node, nap) == b"0.0\n"
 
 
-async def test_mdns_tells_of_a_node_only_while_it_does_not_drain(app: Path) -> None:
+async def test_mdns_tells_of_a_node_that_drains_until_it_stops(app: Path) -> None:
     name = f"drain-{secrets.token_hex(8)}"
     directory = Directory(name)
     browser = Browser(directory, lambda _: None, interfaces=["127.0.0.1"])
     await browser.start()
     with a_node(app, "web7", "--mdns", "--mesh", name) as node:
         await until(lambda: len(directory) == 1)
-        for _ in range(2):
-            assert (await run_verb_beside(app, "drain")).returncode == 0
-            await until(lambda: len(directory) == 0)
-            assert (await run_verb_beside(app, "undrain")).returncode == 0
-            await until(lambda: len(directory) == 1)
-        for verb in ("drain", "undrain", "drain"):
-            await run_verb_beside(app, verb)
-        await until(lambda: len(directory) == 0)
+        assert (await run_verb_beside(app, "drain", "--wait")).returncode == 0
+        async with Operator(name) as operator:
+            await until(lambda: len(operator.nodes()) == 1)
+            (found,) = operator.nodes()
+            assert found.state == "draining"
+            await operator.ask(found, "undrain")
+            until_state(app, "running")
+        assert (await run_verb_beside(app, "drain")).returncode == 0
+        assert len(directory) == 1
         assert node.stop() == 0
+        await until(lambda: len(directory) == 0)
     await browser.close()
 
 
