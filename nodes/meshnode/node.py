@@ -631,10 +631,12 @@ class Node:
 
     def _sweep(self) -> None:
         """Look for clients that have fallen silent, unless it was this process that stood still."""
-        if self._guard is not None and self._guard.refresh():
-            self._cut_off(self._guard)
         now = self._loop.time()
         late = now - self._sweep_at
+        self._sweep_at = now + SWEEP_S
+        self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)  # first: whatever fails below, the next comes
+        if self._guard is not None and self._guard.refresh():
+            self._cut_off(self._guard)
         if late > STALL_S:
             self._peers.excuse(late, now)
         if late > GIVEN_UP_S:
@@ -643,8 +645,6 @@ class Node:
         for event in self._peers.forget_silent(now):
             self.post(event)
         self._front.keep_addresses(self._peers.routing_ids)
-        self._sweep_at = now + SWEEP_S
-        self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
 
     def _cut_off(self, guard: Guard) -> None:
         """Another list of keys is in force: nothing more goes to whom it does not name, whether they speak or not."""
