@@ -523,7 +523,7 @@ class Client:
                     self._seldom.warn(f"{endpoint} {effect.why}", "the node at %s refused: %s", endpoint, effect.why)
                 link = self._links.pop(effect.key, None)
                 if link is not None:
-                    link.close()
+                    _close(link, goodbye=bool(effect.same_as))
                 self._dialer.lost(effect.key, now, twin_of=effect.same_as, refused=effect.refused)
             case _ as never:
                 assert_never(never)
@@ -668,8 +668,15 @@ _NAME_LIMIT = 63
 _CLIENT_NAME_LIMIT = 200
 """Characters of the names in HELLO (docs/protocol.md): a greeting with longer ones is dropped."""
 
+
+def _close(link: Link, *, goodbye: bool) -> None:
+    if goodbye:  # the node would count two clients, until it misses this one
+        link.send(ClientMessage(b"", 0, [Bye()]))
+    link.close(linger=_GOODBYE_S if goodbye else 0.0)
+
+
 _GOODBYE_S = 0.1
-"""Seconds that a goodbye may take to leave while the client closes."""
+"""Seconds that a goodbye may take to leave while a link closes."""
 
 
 def _tracing() -> Callable[[str, bytes], Trace | None] | None:
