@@ -119,8 +119,8 @@ def _multicast(facts: Facts) -> Iterator[Finding]:
 
 
 def _nobody(facts: Facts) -> Iterator[Finding]:
-    if facts.nodes:
-        return
+    if facts.nodes or any(why.startswith(AUTH) for why in facts.ends.values()):
+        return  # those that refuse this client's key are there
     others = Counter(one.mesh for one in facts.announced if one.mesh != facts.mesh)
     about = f"mesh {facts.mesh}"
     if others:

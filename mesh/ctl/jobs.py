@@ -41,7 +41,7 @@ def jobs(target: Target, /, *, task: str, names: tuple[str, ...], look: float, j
             tables.console().print(tables.jobs([(node.name, job) for node, job in found]))
         if left_out:
             click.echo(f"and {tables.counted(left_out, 'job')} more")
-        elif not found:
+        elif not found and not wrongs:
             click.echo("no job runs or waits at any node")
     report_wrongs(wrongs)
 

@@ -8,18 +8,18 @@ from typing import Any, TypeVar
 import click
 
 from mesh import tables
-from mesh.client import Client
 from mesh.ctl.target import (
     EXIT_NO_NODES,
-    NOBODY,
     Target,
     ask_all,
     json_option,
     look_option,
+    nobody,
     print_json,
     report_wrongs,
     run,
 )
+from mesh.operator import Operator
 from mesh.wire.messages import TaskSpec
 
 T = TypeVar("T")
@@ -31,13 +31,13 @@ T = TypeVar("T")
 @click.pass_obj
 def nodes(target: Target, /, *, look: float, json_here: bool) -> None:
     """List the nodes that are there."""
-    found = run(_look(target, look, lambda client: client.nodes()))
+    found, why = run(_look(target, look, lambda client: (client.nodes(), nobody(client))))
     if target.as_json or json_here:
         print_json([dataclasses.asdict(node) for node in found])
     elif found:
         tables.console().print(tables.nodes(found))
     else:
-        click.echo(NOBODY, err=True)
+        click.echo(why, err=True)
     if not found:
         sys.exit(EXIT_NO_NODES)
 
@@ -110,7 +110,7 @@ def connections(target: Target, /, *, names: tuple[str, ...], look: float, json_
     report_wrongs(wrongs)
 
 
-async def _look(target: Target, seconds: float, ask: Callable[[Client], T]) -> T:
+async def _look(target: Target, seconds: float, ask: Callable[[Operator], T]) -> T:
     async with target.looked(seconds) as client:
         return ask(client)
 

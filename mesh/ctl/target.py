@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from mesh.client import NodeInfo
+from mesh.core.doctor import AUTH
 from mesh.errors import ConfigError, MeshError, NoNodes
 from mesh.operator import OperateError, Operator
 from mesh.wire.reports import Report
@@ -25,6 +26,8 @@ EXIT_FAILED = 1
 EXIT_NO_NODES = 2
 
 NOBODY = "no nodes found: is one running (meshnode), in this mesh (-m), within reach of mDNS or a --seed?"
+
+SHUT_OUT = "no node lets this client in: is its key in `allowed` on their hosts? `meshctl doctor` says more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +61,35 @@ class Target:
         """Return the nodes that these words mean, all for none. Raises NoNodes and ConfigError."""
         found = client.nodes()
         if not found:
-            raise NoNodes(NOBODY)
+            raise NoNodes(nobody(client))
         if not words:
             return found
         chosen: dict[str, NodeInfo] = {}
         for word in words:
-            meant = [node for node in found if is_meant(word, node)]
-            if not meant:
+            these = meant(word, found)
+            if not these:
                 raise NoNodes(f"no node {word!r}: there are {', '.join(node.name for node in found)}")
-            if len(meant) > 1:
-                ways = ", ".join(f"{node.name}@{node.host or node.id[:8]}" for node in meant)
-                raise ConfigError(f"{word!r} means {len(meant)} nodes: {ways}")
-            chosen[meant[0].id] = meant[0]
+            if len(these) > 1:
+                ways = ", ".join(f"{node.name}@{node.host or node.id[:8]}" for node in these)
+                raise ConfigError(f"{word!r} means {len(these)} nodes: {ways}")
+            chosen[these[0].id] = these[0]
         return list(chosen.values())
 
 
-def is_meant(word: str, node: NodeInfo) -> bool:
-    """Does a word mean this node? By its name, `NAME@HOST`, or eight digits of its id or more."""
+def nobody(client: Operator) -> str:
+    """Say why there are no nodes for this client."""
+    return SHUT_OUT if any(why.startswith(AUTH) for why in client.ends.values()) else NOBODY
+
+
+def meant(word: str, nodes: Sequence[NodeInfo]) -> list[NodeInfo]:
+    """Return the nodes that a word means, which is one if all is well.
+
+    By name, `NAME@HOST`, or eight digits of the id or more; else by host.
+    """
+    return [node for node in nodes if _is_meant(word, node)] or [node for node in nodes if word and word == node.host]
+
+
+def _is_meant(word: str, node: NodeInfo) -> bool:
     if word == node.name or (len(word) >= 8 and node.id.startswith(word)):
         return True
     name, at, host = word.rpartition("@")
@@ -137,7 +152,7 @@ def run(work: Awaitable[T]) -> T:
         return asyncio.run(main())
     except NoNodes as error:
         click.echo(f"meshctl: {error}", err=True)
-        sys.exit(EXIT_NO_NODES if str(error) == NOBODY else EXIT_FAILED)
+        sys.exit(EXIT_NO_NODES if str(error) in (NOBODY, SHUT_OUT) else EXIT_FAILED)
     except (OperateError, ConfigError) as error:
         click.echo(f"meshctl: {error}", err=True)
         sys.exit(EXIT_FAILED)

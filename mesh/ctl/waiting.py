@@ -7,7 +7,7 @@ import click
 
 from mesh import tables
 from mesh.client import NodeInfo
-from mesh.ctl.target import Target, is_meant, json_option, print_json, run
+from mesh.ctl.target import Target, json_option, meant, print_json, run
 from mesh.errors import NoNodes
 from mesh.operator import Operator
 
@@ -48,7 +48,7 @@ def wait_node(
             while True:
                 found = client.nodes()
                 fitting = [node for node in found if fits(node)]
-                missing = [name for name in names if not any(is_meant(name, node) for node in fitting)]
+                missing = [name for name in names if not meant(name, fitting)]
                 if len(fitting) >= count and not missing:
                     return found
                 left = until - client.loop.time()

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import mesh
+from mesh.core.effects import Close, Effect
 from mesh.core.grants import CLIENT, OPERATE, Grant
 from mesh.ctl import group
 from mesh.errors import NotAllowed
@@ -280,6 +282,40 @@ async def test_a_worker_that_is_stopped_cannot_tell_where_it_is_and_its_node_say
 # operating
 
 
+async def test_a_node_is_meant_by_its_host_too_where_only_one_runs_there(web: Web) -> None:
+    host = (await told(web, "nodes"))[0]["host"]
+    assert (await told(web[:1], "status", host))[0]["name"] == "web7"
+    assert {node["name"] for node in await told(web[:1], "wait-node", host, "--timeout", "5")} == {"web7"}
+    both = await ctl(web, "status", host)
+    assert f"{host!r} means 2 nodes: web7@{host}, web8@{host}" in both.output
+
+
+class CountsTwins(Operator):
+    """Counts the links that it closes since another one leads to the same node."""
+
+    twins = 0
+
+    def _perform(self, effect: Effect, now: float) -> None:
+        super()._perform(effect, now)
+        self.twins += isinstance(effect, Close) and bool(effect.same_as)
+
+
+async def test_a_client_that_finds_a_node_twice_is_one_client_to_it(app: Path) -> None:
+    port = free_port()
+    with NodeProcess(app, "--insecure", bind=f"0.0.0.0:{port}"):
+        async with CountsTwins(seeds=[f"127.0.0.1:{port}", f"127.0.0.2:{port}"], mdns=False) as client:
+            await client.wait_ready()
+            await until(lambda: client.twins == 1)
+            for _ in range(100):
+                status = (await client.ask(client.nodes()[0], "status")).status
+                assert status is not None
+                if status.clients == 1:
+                    break
+                await asyncio.sleep(0.02)
+            else:
+                pytest.fail("the node goes on counting the connection that was given up")
+
+
 async def test_drain_and_undrain_and_wait_node(web: Web) -> None:
     async with connected(web[1]) as client:
         job = client.submit("nap", 0.3)
@@ -467,6 +503,17 @@ async def test_only_a_key_that_operates_may_operate_a_node(app: Path, tmp_path: 
         assert "does not allow" in frame["wrong"][0]
         assert "it could not be looked at: this key" in (await by("client-billing.key", "doctor")).output
         assert (await by("client-ops.key", "doctor")).exit_code == 0
+        assert "no job runs" not in (await by("client-billing.key", "jobs")).output
+        elsewhere = shutil.copytree(keys, tmp_path / "elsewhere")
+        Workshop("default", elsewhere).make(Grant(CLIENT, "late"))
+        late = str(elsewhere / "client-late.key")
+        for command in ("nodes", "status"):
+            shut_out = await ctl((node,), "--keys", late, command, "--look", "0.5")
+            assert shut_out.exit_code == 2
+            assert "no node lets this client in: is its key in `allowed` on their hosts?" in shut_out.output
+        found = (await ctl((node,), "--keys", late, "doctor", "--look", "0.5")).output
+        assert "the keys do not fit" in found
+        assert "no node of it is here" not in found
         found = (await by("none", "doctor", "--look", "0.5")).output
         assert "the keys do not fit: it wants keys, and this client has none" in found
         async with Operator(seeds=[node.seed], mdns=False, keys=keys / "client-billing.key") as client:
