@@ -133,8 +133,8 @@ class Bridge:
             kinds = [kind for kind, asked in (("TLS", self._context), ("a token", self._token)) if asked is not None]
             return f"asks for {' and '.join(kinds)}"
         host, _, port = self.address.rpartition(":")
-        task = next((task.name for task in tasks if self._is_open(task)), "$ping")
-        return f'try: echo \'{{"function":"{task}"}}\' | nc -N {host.strip("[]")} {port}'
+        bare = (one.name for one in tasks if self._is_open(one) and not any(p.required for p in one.parameters))
+        return f'try: echo \'{{"function":"{next(bare, "$ping")}"}}\' | nc -N {host.strip("[]")} {port}'
 
     @property
     def open(self) -> int:

@@ -1,8 +1,8 @@
 """What a node shows of itself over HTTP: its health, whether it takes jobs, its metrics. `docs/metrics.md`."""
 
 import asyncio
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 
 import msgspec
@@ -10,6 +10,8 @@ import msgspec
 from mesh.wire.reports import Status
 from meshnode.metrics import Seen, Shown
 from meshnode.web import Page
+
+log = logging.getLogger("meshnode")
 
 JSON = "application/json"
 MISSING = "metrics need one more package: pip install 'meshnode[metrics]'\n"
@@ -43,8 +45,10 @@ class MetricsPage:
     def __init__(self, look: Callable[[], Seen]) -> None:
         self._look = look
         self._shown: Shown | None = None
-        with suppress(ImportError):
+        try:
             self._shown = Shown()  # now: to import it takes too long for a loop that serves already
+        except ImportError:
+            log.warning("/metrics shows nothing: %s", MISSING.strip())
 
     async def __call__(self) -> Page:
         """Make the page as of now."""
