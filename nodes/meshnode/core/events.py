@@ -45,9 +45,13 @@ class Spoken(Struct, frozen=True):
 
 
 class Left(Struct, frozen=True):
-    """An owner is gone: what it queued is dropped, what runs ends unheard."""
+    """An owner is gone: what it queued is dropped but for what it kept, what runs ends unheard.
+
+    `revoked`: it may nothing more, and what it kept is dropped too.
+    """
 
     owner: Owner
+    revoked: bool = False
 
 
 class Paused(Struct, frozen=True):

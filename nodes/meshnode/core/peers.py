@@ -120,7 +120,7 @@ class Peers:
         """
         peer = self._peers.get(routing_id)
         if grant is None:
-            return ([] if peer is None else self.forget(peer.owner)), [CUT_OFF]
+            return ([] if peer is None else self.forget(peer.owner, revoked=True)), [CUT_OFF]
         if peer is not None and peer.grant is not grant:
             if (peer.grant.kind, peer.grant.name) != (grant.kind, grant.name):  # another's connection, by this name
                 return self.forget(peer.owner), _turn_away(message)
@@ -214,13 +214,13 @@ class Peers:
             events.append(Submitted(peer.owner, submits, stale=now * 1000 - message.stamp > STALE_MS))
         return events
 
-    def forget(self, owner: Owner) -> list[Event]:
-        """A peer has left or cannot be reached."""
+    def forget(self, owner: Owner, *, revoked: bool = False) -> list[Event]:
+        """A peer has left, cannot be reached, or may nothing more."""
         peer = self._by_owner.pop(owner.key, None)
         if peer is None:
             return []
         del self._peers[peer.routing_id]
-        return [Left(owner)]
+        return [Left(owner, revoked)]
 
     def lost(self, routing_id: bytes) -> list[Event]:
         """The peer behind a routing id cannot be reached."""
@@ -230,7 +230,7 @@ class Peers:
     def cut_off(self, grant_of: Callable[[str], Grant | None]) -> tuple[list[Event], list[bytes]]:
         """Another list of keys is in force: forget whom it no longer names; return their routing ids too."""
         gone = [peer for peer in self._peers.values() if grant_of(peer.grant.public) is None]
-        events = [event for peer in gone for event in self.forget(peer.owner)]
+        events = [event for peer in gone for event in self.forget(peer.owner, revoked=True)]
         return events, [peer.routing_id for peer in gone]
 
     def have_heard(self, stamp: int) -> bool:

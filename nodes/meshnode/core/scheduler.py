@@ -233,7 +233,7 @@ class Scheduler:
             case Spoken():
                 self.word.say(event.owner, *event.items)
             case Left():
-                self._left(event.owner, now)
+                self._left(event.owner, now, revoked=event.revoked)
             case Paused():
                 event.owner.most = 0
             case Resumed():
@@ -508,9 +508,12 @@ class Scheduler:
                 del self._to_stop[held]
                 self._stop(self.pool.workers[held.worker], held, how)
 
-    def _left(self, owner: Owner, now: float) -> None:
+    def _left(self, owner: Owner, now: float, *, revoked: bool = False) -> None:
         """An owner is gone: what it had waiting is dropped, what runs ends unheard, both to be found for a while."""
         owner.gone = True
+        if revoked:
+            for held in owner.jobs.values():
+                held.kept = False
         running = [held for held in owner.jobs.values() if held.seq]
         kept = [held for held in owner.jobs.values() if held.kept and held.waits]
         self.backlog.drop_all(owner)

@@ -390,7 +390,7 @@ def test_whose_key_is_not_allowed_any_more_is_forgotten_with_its_next_word() -> 
     door = Door()
     owner = greeted(door, b"a", ADA)
     events, items = with_key(door, b"a", None, submit(1), Ping(1))
-    assert events == [Left(owner)]
+    assert events == [Left(owner, revoked=True)]
     assert refusal(items).reason == WRONG_KEY
     assert with_key(door, b"a", None, Ping(2)) == ([], items)
 
@@ -399,7 +399,7 @@ def test_another_list_forgets_whom_it_does_not_name_whether_they_speak_or_not() 
     door = Door()
     ada, bob = greeted(door, b"a", ADA), greeted(door, b"b", BOB)
     assert door.peers.cut_off({ADA.public: ADA, BOB.public: BOB}.get) == ([], [])
-    assert door.peers.cut_off({BOB.public: BOB}.get) == ([Left(ada)], [b"a"])
+    assert door.peers.cut_off({BOB.public: BOB}.get) == ([Left(ada, revoked=True)], [b"a"])
     assert [peer.owner for peer in door.peers.everyone()] == [bob]
 
 

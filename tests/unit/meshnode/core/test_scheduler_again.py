@@ -407,6 +407,16 @@ def test_a_job_that_is_kept_runs_although_its_client_left_and_is_found(*, heavy:
     assert former.key not in desk.scheduler.word.active
 
 
+def test_what_a_client_kept_is_dropped_with_it_when_its_key_is_revoked() -> None:
+    desk, owner = Desk(), client(1)
+    desk.tell(Submitted(owner, jobs([1, 2])), KeepAsked(owner, job_id(1)), KeepAsked(owner, job_id(2)))
+    desk.tell(Left(owner, revoked=True))
+    desk.end(1)
+    assert desk.order() == [1], "what runs ends, what waits does not begin"
+    assert desk.scheduler.held == 0
+    assert owner.key not in desk.scheduler.word.active
+
+
 def test_a_job_that_is_kept_while_it_runs_is_its_owners_again_when_that_asks() -> None:
     desk, former, owner = Desk(), client(1), client(2)
     desk.tell(Submitted(former, [job(1)]))
