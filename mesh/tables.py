@@ -34,8 +34,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
 
     made = Table(*heads, box=None, pad_edge=False, show_header=any(heads))
     for row in rows:
-        made.add_row(*(escape(str(value)) if value != "" else "–" for value in row))
+        made.add_row(*(escape(plain(str(value))) if value != "" else "–" for value in row))
     return made
+
+
+def plain(text: str) -> str:
+    """Write a text without what a terminal would obey: clients, nodes and tasks choose their own names."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def length_of_time(seconds: float) -> str:

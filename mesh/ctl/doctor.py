@@ -106,7 +106,7 @@ async def _seen(client: Operator, node: NodeInfo) -> Seen:
 
 def _print(facts: Facts, found: list[Finding]) -> None:
     for finding in found:
-        click.echo(f"{finding.level}: {finding.about}: {finding.text}\n    {finding.fix}")
+        click.echo(f"{finding.level}: {tables.plain(f'{finding.about}: {finding.text}')}\n    {finding.fix}")
     looked = [tables.counted(len(facts.nodes), "node")]
     if facts.looked:
         looked += [tables.counted(len(facts.interfaces), "interface"), f"{len(facts.announced)} heard by mDNS"]

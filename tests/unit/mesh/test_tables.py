@@ -17,6 +17,13 @@ def shown(*parts: object) -> str:
     return file.getvalue()
 
 
+def test_a_name_that_a_terminal_would_obey_is_shown_and_not_obeyed() -> None:
+    assert (
+        shown(tables.table(("client",), [["\x1b]0;ada\x07[red]\n–"]])).split("\n")[1].strip()
+        == r"\x1b]0;ada\x07[red]\n–"
+    )
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(0.94, "0.9 s"), (9.99, "10.0 s"), (12.7, "12 s"), (187.0, "3:07 min")])
 def test_what_may_be_over_in_a_moment_is_told_in_tenths(seconds: float, words: str) -> None:
     assert tables.elapsed(seconds) == words
