@@ -58,6 +58,11 @@ class KeyFile:
             content = tomllib.loads(_text(path))
         except tomllib.TOMLDecodeError:
             raise ConfigError(f"{path} is no key file: meshctl keygen makes them") from None
+        except PermissionError:
+            raise ConfigError(
+                f"{path} cannot be read by the user {user_name()}: let it belong to that one (0400), or to a group of "
+                "that one (0440)"
+            ) from None
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
         fields = [content.get(field) for field in ("mesh", "kind", "name", "public", "secret")]

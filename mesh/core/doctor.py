@@ -136,7 +136,7 @@ def _hidden(facts: Facts) -> Iterator[Finding]:
     """Nodes that announce themselves, and that we know by a seed only."""
     heard = {one.id for one in facts.announced}
     for node in facts.nodes:
-        announces = node.status is not None and node.status.announced and node.status.state != "draining"
+        announces = node.status is not None and node.status.announced
         if facts.looked and announces and node.id not in heard:
             fix = "let UDP 5353 in and out on both hosts and in the network between them; or keep its seed"
             yield _error(f"node {node.name}", "it announces itself, and is not heard by mDNS", fix)

@@ -252,6 +252,19 @@ def test_what_is_no_key_file_says_so_and_nothing_of_what_is_in_it(tmp_path: Path
     assert "top-secret" not in str(error.value)
 
 
+def test_a_key_file_of_another_user_says_whose_it_has_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "client-a.key"
+    path.touch(mode=0o400)
+
+    def denied(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied")  # root, who may run this, is never denied
+
+    monkeypatch.setattr(module, "_text", denied)
+    monkeypatch.setattr(module, "user_name", lambda: "www-data")
+    with pytest.raises(ConfigError, match=r"cannot be read by the user www-data: let it belong to that one"):
+        KeyFile.read(path)
+
+
 def test_a_key_file_that_is_gone_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         KeyFile.read(tmp_path / "node-a.key")
