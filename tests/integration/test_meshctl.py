@@ -21,11 +21,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import mesh
+from mesh.core.doctor import AUTH
 from mesh.core.effects import Close, Effect
 from mesh.core.grants import CLIENT, OPERATE, Grant
 from mesh.ctl import group
 from mesh.errors import NotAllowed
 from mesh.keygen import Workshop
+from mesh.link import NO_KEYS, OTHER_KEY
 from mesh.operator import OperateError, Operator
 from tests.support.clients import connected, until_started
 from tests.support.fleet import workers
@@ -520,6 +522,12 @@ async def test_only_a_key_that_operates_may_operate_a_node(app: Path, tmp_path: 
             await client.wait_ready(timeout=5)
             with pytest.raises(NotAllowed, match="does not allow to operate nodes"):
                 await client.ask(client.nodes()[0], "status")
+
+
+@pytest.mark.parametrize("why", [OTHER_KEY, NO_KEYS])
+async def test_who_has_no_keys_is_told_that_a_node_wants_them_whichever_end_hung_up_first(why: str) -> None:
+    client = Operator(seeds=["127.0.0.1:5750"], mdns=False, keys="none")
+    assert client._why_lost(1, why) == f"{AUTH}: it wants keys, and this client has none"
 
 
 async def test_a_question_to_a_node_that_goes_or_does_not_answer_ends(app: Path) -> None:
