@@ -42,7 +42,8 @@ from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
-from meshnode.steering import Steering, describe
+from meshnode.notify import Notifier
+from meshnode.steering import Steering, describe, in_one_line
 from meshnode.supervisor import Supervisor, zygote_config
 
 log = logging.getLogger("meshnode")
@@ -77,6 +78,7 @@ class Node:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
+        self._notifier = Notifier.from_environment()
         self._endpoint = ""
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
@@ -163,6 +165,7 @@ class Node:
         gc.freeze()
         gc.set_threshold(GC_EACH)
         self._say_ready(tasks, endpoint)
+        self._notifier.ready(lambda: in_one_line(self.status()))
         return True
 
     async def _or_stop(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -235,6 +238,7 @@ class Node:
         self._peers.draining = True
         self._drained_at = _stamp(self._loop.time()) + 1  # later than any word before, so that who repeats it has heard
         self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
+        self._notifier.tell()
 
     def welcome_again(self) -> None:
         """Take back `turn_away`."""
@@ -247,6 +251,7 @@ class Node:
         self._take([Undraining(), *(Spoken(peer.owner, [greeting]) for peer in self._peers.everyone())])
         if self._announcement is not None:
             self._announcement.show(there=True)
+        self._notifier.tell()
 
     def _serve(self, tasks: list[TaskSpec]) -> None:
         """The application serves other tasks than before: say so to everybody."""
@@ -261,7 +266,11 @@ class Node:
 
     async def reload(self) -> str | None:
         """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""
-        return await self._supervisor.reload()
+        self._notifier.reloading()
+        try:
+            return await self._supervisor.reload()
+        finally:
+            self._notifier.reloaded()
 
     def status(self) -> Status:
         """Tell how this node is; no worker is asked."""
@@ -275,6 +284,7 @@ class Node:
 
     async def _finish(self) -> int:
         """Leave: say goodbye, finish what is held within the grace, end the workers."""
+        self._notifier.stopping()
         if self._scheduler is None or self.lifecycle.state is State.STARTING:
             return ExitCode.CLEAN
         until = self._loop.time() + self.settings.grace
@@ -301,6 +311,7 @@ class Node:
 
     async def _release(self) -> None:
         """Close everything, whatever state it is in; no process is left."""
+        self._notifier.close()
         for timer in (self._timer, self._sweeper):
             if timer is not None:
                 timer.cancel()

@@ -230,6 +230,16 @@ def describe(
     )
 
 
+def in_one_line(found: Status) -> str:
+    """Tell how a node is in one line, for a service manager."""
+    state = f"{found.state} ({found.why})" if found.why else found.state
+    ready = sum(worker.ready for worker in found.workers)
+    return (
+        f"{state}: {found.running} jobs running, {found.waiting} waiting, "
+        f"{ready} of {found.slots} workers ready, {found.clients} clients"
+    )
+
+
 def _has_terminal() -> bool:
     """Has this process a terminal that signals it and may be closed? Raises nothing."""
     try:
