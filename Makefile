@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint types imports bench hosts faults lock clean
+.PHONY: help setup demo test lint types imports bench hosts faults audit lock clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -45,9 +45,13 @@ faults: setup  ## nodes killed, stopped, cut off and starved, at the full sizes,
 	@SEEDS=10000 $(BIN)/python -m pytest -q tests/simulation
 	@FAULTS=full $(BIN)/python -m pytest -q tests/faults
 
+audit:  ## known vulnerabilities of the locked versions; asks an advisory database on the network
+	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
+	@.venv-audit/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip
+
 lock: setup  ## resolve requirements.lock anew (needs uv on the PATH)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
 
 clean:  ## take away what the targets made
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

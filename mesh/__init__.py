@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mesh.errors import JobCancelled as JobCancelled
     from mesh.errors import JobLost as JobLost
     from mesh.errors import JobTimeout as JobTimeout
+    from mesh.errors import KeyRefused as KeyRefused
     from mesh.errors import MeshBusy as MeshBusy
     from mesh.errors import MeshError as MeshError
     from mesh.errors import NoNodes as NoNodes
@@ -40,7 +41,7 @@ _HOME = {
     **dict.fromkeys(("Context", "Retry", "Task", "context", "lifespan", "task"), "mesh.tasks"),
     **dict.fromkeys(
         (
-            "BadArguments", "ClosedError", "ConfigError", "JobCancelled", "JobLost", "JobTimeout",
+            "BadArguments", "ClosedError", "ConfigError", "JobCancelled", "JobLost", "JobTimeout", "KeyRefused",
             "MeshBusy", "MeshError", "NoNodes", "NotAllowed", "PayloadTooLarge", "PoisonTask", "ProtocolError",
             "RemoteError", "ResultNotSerializable", "RetryLater", "UnknownTask",
         ),

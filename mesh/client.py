@@ -5,6 +5,7 @@ It starts no thread; everything happens in turns of the application's own loop.
 """
 
 import asyncio
+import ipaddress
 import logging
 import os
 import random
@@ -20,15 +21,18 @@ import zmq
 
 from mesh.core.dialer import Dialer
 from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
-from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
+from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, KeyDenied, LinkLost, Opening, Submitted, Tick
+from mesh.core.grants import ALLOWED
 from mesh.core.record import DONE, PENDING, JobRecord
 from mesh.core.roster import NodeView
 from mesh.core.session import Session
 from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, NoNodes
-from mesh.finder import Finder
+from mesh.finder import Finder, Networks
 from mesh.inner import InnerClient
 from mesh.job import Ended, Job
-from mesh.link import Link, context
+from mesh.keys import Keyring, client_keyring
+from mesh.link import KEY_REFUSED, NO_KEYS, OTHER_KEY, Curve, Link, context
+from mesh.seldom import Seldom
 from mesh.tasks import Task, ambient
 from mesh.wire.messages import (
     MAGIC,
@@ -71,6 +75,8 @@ class Client:
     """Hands jobs to the nodes of a mesh.
 
     `seeds`: nodes by address, `"web7:5750"`; `mdns`: look for nodes on this host and its networks too.
+    `keys`: the mesh's folder of keys, or a key file in it; found by itself where it lies in its place, `"none"` for no
+    keys (docs/security.md). `allow_networks`: believe mDNS only addresses in these, `"10.0.0.0/8"`.
     `max_pending`: jobs under way at most; beyond it `submit` raises MeshBusy, `call` and `map` wait.
     `discovery_grace`: seconds that a job waits for the first node that serves its task. Leaving the block waits for
     what is outstanding, but for jobs that were detached. Raises ConfigError for a value that makes no sense.
@@ -85,6 +91,8 @@ class Client:
         *,
         seeds: Sequence[str] = (),
         mdns: bool = True,
+        keys: str | os.PathLike[str] | Keyring | None = None,
+        allow_networks: Sequence[str] = (),
         max_pending: int = 10_000,
         discovery_grace: float = 2.0,
         name: str | None = None,
@@ -100,7 +108,18 @@ class Client:
             raise ConfigError(f"max_pending is at least 1, not {max_pending}")
         self.mesh = mesh
         self.loop: asyncio.AbstractEventLoop
-        self._finder = Finder(mesh, seeds=seeds, mdns=mdns, on_change=self._found)
+        self._finder = Finder(
+            mesh,
+            seeds=seeds,
+            mdns=mdns,
+            networks=_networks(allow_networks),
+            on_change=self._found,
+            on_denied=self._denied,
+        )
+        self._keys = keys
+        self._keyring: Keyring | None = None
+        self._key_watch: asyncio.Task[None] | None = None
+        self._seldom = Seldom(log)
         self._max_pending = max_pending
         self._name = name or ""
         self._rng = random.Random()  # noqa: S311  # spreads load; guards nothing
@@ -146,6 +165,10 @@ class Client:
         if self._context is not None or self._closed:
             raise ClosedError("a client is opened once; make another")
         self.loop = asyncio.get_running_loop()
+        self._keyring = self._keys if isinstance(self._keys, Keyring) else client_keyring(self.mesh, self._keys)
+        if self._keyring is not None:
+            self._finder.pins = self._keyring.allowed.node_keys()
+            self._key_watch = asyncio.create_task(self._watch_keys(self._keyring), name="keys")
         # Here and not before: processes forked from one that made the client are to differ.
         self._id_prefix = os.urandom(8)
         self._rng.seed()
@@ -170,6 +193,9 @@ class Client:
                 await asyncio.wait((idle,), timeout=None if until is None else until - self.loop.time())
         finally:
             self._shut()
+            if self._key_watch is not None:
+                self._key_watch.cancel()
+                await asyncio.gather(self._key_watch, return_exceptions=True)
             try:
                 await self._finder.close()
             finally:
@@ -475,7 +501,8 @@ class Client:
             case Close():
                 log.debug("link %d to %s closed: %s", effect.key, self._dialer.endpoint(effect.key), effect.why)
                 if effect.refused:
-                    log.warning("the node at %s refused: %s", self._dialer.endpoint(effect.key), effect.why)
+                    endpoint = self._dialer.endpoint(effect.key)
+                    self._seldom.warn(f"{endpoint} {effect.why}", "the node at %s refused: %s", endpoint, effect.why)
                 link = self._links.pop(effect.key, None)
                 if link is not None:
                     link.close()
@@ -516,19 +543,40 @@ class Client:
 
     # links
 
-    def _found(self, source: str, endpoints: Iterable[str]) -> None:
+    def _found(self, source: str, endpoints: Iterable[str], keys: tuple[str, ...]) -> None:
         """Discovery has something new to offer."""
         if not self._closed:
-            self._dialer.offer(source, endpoints, self.loop.time())
+            self._dialer.offer(source, endpoints, self.loop.time(), keys=keys)
             self._post(Tick())
+
+    def _denied(self, node: str, why: str) -> None:
+        self._post(KeyDenied(node, why))
+
+    async def _watch_keys(self, keyring: Keyring) -> None:
+        """Follow the list of those allowed. A node's own client has its node look."""
+        allowed = keyring.allowed
+        while True:
+            await asyncio.sleep(KEYS_S)
+            if keyring is not self._keys and not keyring.refresh() and keyring.flaw:
+                self._seldom.warn(keyring.flaw, "the list of keys stays as it was: %s", keyring.flaw)
+            if keyring.allowed is not allowed:
+                allowed = keyring.allowed
+                pins = allowed.node_keys()
+                self._finder.pin(pins)
+                for link in list(self._links.values()):
+                    if link.curve is not None and link.curve.node not in pins:
+                        link.close()
+                        self._lost(link.key, "its node's key is no longer allowed")
 
     def _connect(self, endpoint: str) -> None:
         assert self._context is not None
         self._last_link += 1
         key = self._last_link
-        self._dialer.opened(endpoint, key)
+        expected = self._dialer.opened(endpoint, key)
+        own = self._keyring.own if self._keyring is not None else None
+        curve = Curve(expected, own.public, own.secret) if own is not None and expected else None
         try:
-            link = Link(self._context, key, endpoint, on_messages=self._heard, on_lost=self._lost)
+            link = Link(self._context, key, endpoint, on_messages=self._heard, on_lost=self._lost, curve=curve)
         except zmq.ZMQError as error:
             log.warning("cannot connect to %s: %s", endpoint, error)
             self._dialer.lost(key, self.loop.time(), refused=True)
@@ -551,10 +599,39 @@ class Client:
         """A node has spoken, and what it said is taken in; for those who wait for room at nodes."""
 
     def _lost(self, key: int, why: str) -> None:
-        if self._links.pop(key, None) is not None:
-            self._dialer.lost(key, self.loop.time())
-            self._post(LinkLost(key, why))
+        link = self._links.pop(key, None)
+        if link is None:
+            return
+        self._look_why_denied(link, why)
+        self._dialer.lost(key, self.loop.time(), another_key=why == OTHER_KEY and link.curve is not None)
+        self._post(LinkLost(key, why))
 
+    def _look_why_denied(self, link: Link, why: str) -> None:
+        """Remember what keys had to do with the end of a link, for those who find no node."""
+        if self._keyring is None or link.curve is None:
+            if why == OTHER_KEY:
+                self._denied(link.endpoint, "the handshake failed: does it want keys? (docs/security.md)")
+        elif why == KEY_REFUSED:
+            node = self._keyring.allowed.node_keys().get(link.curve.node, link.endpoint)
+            own = self._keyring.own
+            self._denied(node, f"it does not accept the key {own.path.name}; is that in {ALLOWED} on its host?")
+            self._seldom.warn(node, "node %s at %s does not accept the key %s", node, link.endpoint, own.path)
+        elif why in (OTHER_KEY, NO_KEYS):
+            what = why if why == NO_KEYS else f"it has none of the keys that {ALLOWED} names for nodes"
+            self._denied(link.endpoint, what)
+
+
+def _networks(texts: Sequence[str]) -> Networks:
+    if isinstance(texts, str):
+        raise ConfigError(f"allow_networks is a list of networks: allow_networks=[{texts!r}]")
+    try:
+        return [ipaddress.ip_network(text) for text in texts]
+    except ValueError as error:
+        raise ConfigError(f"allow_networks: {error}, as in 10.0.0.0/8") from None
+
+
+KEYS_S = 1.0
+"""Seconds between two looks whether the list of those allowed has changed."""
 
 _NAME_LIMIT = 63
 _CLIENT_NAME_LIMIT = 200

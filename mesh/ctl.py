@@ -12,6 +12,7 @@ import click
 
 from mesh.client import Client, NodeInfo
 from mesh.errors import ConfigError, NoNodes
+from mesh.keygen import keygen
 from mesh.wire.messages import TaskSpec
 
 T = TypeVar("T")
@@ -30,11 +31,14 @@ class Target:
     mesh: str
     seeds: tuple[str, ...]
     mdns: bool
+    keys: str | None
     as_json: bool
 
     def client(self, grace: float) -> Client:
         """Make a client for it."""
-        return Client(self.mesh, seeds=self.seeds, mdns=self.mdns, discovery_grace=grace, name="meshctl")
+        return Client(
+            self.mesh, seeds=self.seeds, mdns=self.mdns, keys=self.keys, discovery_grace=grace, name="meshctl"
+        )
 
 
 @click.group(
@@ -54,12 +58,21 @@ Examples:
 @click.option("-m", "--mesh", default="default", help="The mesh that is meant.")
 @click.option("--seed", multiple=True, metavar="HOST:PORT", help="A node, where mDNS does not reach.")
 @click.option("--mdns/--no-mdns", default=True, help="Look for nodes by mDNS.")
+@click.option(
+    "--keys", default=None, envvar="MESH_KEYS", metavar="PATH", show_default="~/.config/mesh/NAME, /etc/mesh/NAME",
+    help="The mesh's folder of keys, or a key file in it; none for no keys.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.version_option(package_name="meshnode")
 @click.pass_context
-def group(ctx: click.Context, /, *, mesh: str, seed: tuple[str, ...], mdns: bool, as_json: bool) -> None:
+def group(
+    ctx: click.Context, /, *, mesh: str, seed: tuple[str, ...], mdns: bool, keys: str | None, as_json: bool
+) -> None:
     """Look at a mesh of worker nodes and call its tasks."""
-    ctx.obj = Target(mesh, seed, mdns, as_json)
+    ctx.obj = Target(mesh, seed, mdns, keys, as_json)
+
+
+group.add_command(keygen)
 
 
 def json_option(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@
     ├── PayloadTooLarge         the body is larger than a node takes; names the limit
     ├── ResultNotSerializable   the task returned what cannot travel
     ├── NotAllowed              the task is not open to this caller
+    ├── KeyRefused              nodes were found, and all refused this client's key
     ├── JobTimeout              its time is up (also a TimeoutError)
     ├── JobCancelled            it was cancelled; `started` says whether it had begun
     ├── JobLost                 its worker or node went away
@@ -100,6 +101,12 @@ class NotAllowed(MeshError):
     started = False
 
 
+class KeyRefused(MeshError):
+    """Nodes of the mesh were found, and all of them refused this client's key, or that it has none; it names them."""
+
+    started = False
+
+
 class JobTimeout(MeshError, TimeoutError):
     """The job's time is up, or it ran into its limit. `started` is False only if it surely had not begun."""
 
@@ -171,7 +178,8 @@ BY_NAME: dict[str, type[MeshError]] = {
     cls.__name__: cls
     for cls in (
         ConfigError, ClosedError, ProtocolError, NoNodes, UnknownTask, MeshBusy, BadArguments,
-        PayloadTooLarge, ResultNotSerializable, NotAllowed, JobTimeout, JobCancelled, JobLost, PoisonTask, RetryLater,
+        PayloadTooLarge, ResultNotSerializable, NotAllowed, KeyRefused, JobTimeout, JobCancelled,
+        JobLost, PoisonTask, RetryLater,
     )
 }  # fmt: skip
 """Errors by the name under which they travel: the bridge and the wire use the class names."""

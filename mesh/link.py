@@ -6,6 +6,7 @@ had arrived is drained, the socket is closed, and a new link is made elsewhere.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -27,10 +28,20 @@ _WATCHED = (
     | zmq.EVENT_CLOSED
     | zmq.EVENT_CONNECT_RETRIED
 )
+_DISCONNECTED = "it disconnected"
+_NO_CONNECTION = "no connection"
+OTHER_KEY = "the handshake failed"
+"""The node does not have the key that was expected; or it has one, and none was expected."""
+
+NO_KEYS = "it speaks without keys"
+KEY_REFUSED = "it refused the key"
 _ENDS: dict[int, str] = {
-    zmq.EVENT_DISCONNECTED: "it disconnected",
-    zmq.EVENT_CLOSED: "no connection",
-    zmq.EVENT_CONNECT_RETRIED: "no connection",
+    zmq.EVENT_DISCONNECTED: _DISCONNECTED,
+    zmq.EVENT_CLOSED: _NO_CONNECTION,
+    zmq.EVENT_CONNECT_RETRIED: _NO_CONNECTION,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: OTHER_KEY,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: NO_KEYS,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: KEY_REFUSED,
 }
 
 
@@ -41,8 +52,19 @@ def context() -> "zmq.Context[zmq.SyncSocket]":
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The key that the node has to prove, and those of this end."""
+
+    node: str
+    public: str
+    secret: str = field(repr=False)
+
+
 class Link:
     """A connection to one endpoint. `on_messages` gets each burst, `on_lost` the link's key and why it ended.
+
+    `curve`: speak encrypted, and only to a node that proves that key.
 
     Raises zmq.ZMQError where no socket can be made or the endpoint is none.
     """
@@ -55,9 +77,11 @@ class Link:
         *,
         on_messages: Callable[[int, list[NodeMessage]], None],
         on_lost: Callable[[int, str], None],
+        curve: Curve | None = None,
     ) -> None:
         self.key = key
         self.endpoint = endpoint
+        self.curve = curve
         self.oddities = Oddities()
         self._loop = asyncio.get_running_loop()
         self._on_messages = on_messages
@@ -91,6 +115,10 @@ class Link:
             (zmq.TCP_KEEPALIVE_CNT, 3),
         ):
             self._socket.set(option, value)
+        if self.curve is not None:
+            self._socket.set(zmq.CURVE_SERVERKEY, self.curve.node.encode())
+            self._socket.set(zmq.CURVE_PUBLICKEY, self.curve.public.encode())
+            self._socket.set(zmq.CURVE_SECRETKEY, self.curve.secret.encode())
         self._monitor = self._socket.get_monitor_socket(_WATCHED)
         self._monitor.set(zmq.RCVHWM, 0)  # an unread monitor freezes the whole context
         try:
@@ -158,7 +186,7 @@ class Link:
             except zmq.Again:
                 return
             event = parse_monitor_message(frames)["event"]
-            self._end(_ENDS.get(event, "the handshake failed"))
+            self._end(_ENDS.get(event, OTHER_KEY))
 
     def _end(self, why: str) -> None:
         while self._more():

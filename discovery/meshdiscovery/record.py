@@ -10,9 +10,9 @@ most nine characters, `txtvers` first):
     port=N        1 to 65535, the same as in SRV: SRV and TXT of different lives do not mix
     proto=L-H     lowest and highest wire protocol version spoken, 1 to 255
     name=NAME     for people, as `mesh`
+    key=Z85       the node's public key, 40 characters, if it has one: no proof of anything
 
-Keys that are not in the list are ignored. Everything arrives from strangers, so any bytes end in a
-`Record` or a `BadRecord`.
+Other keys are ignored. Everything arrives from strangers: any bytes end in a `Record` or a `BadRecord`.
 """
 
 import re
@@ -22,7 +22,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 SERVICE_TYPE = "_meshnode._tcp.local."
 
-# Bytes of TXT that are read. This version writes 232 at most; the rest is room for later keys.
+# Bytes of TXT that are read. This version writes 277 at most; the rest is room for later keys.
 # With PTR, SRV and eight AAAA records it still fits one Ethernet frame, and RFC 6763 section 6.2
 # advises against more than 1,300.
 MAX_TXT = 1024
@@ -32,7 +32,9 @@ MAX_ADDRESSES = 8
 
 _TXTVERS = "1"
 _KEYS = ("txtvers", "mesh", "id", "epoch", "port", "proto", "name")
+_OPTIONAL = ("key",)
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _NODE_ID = re.compile(r"[0-9a-f]{32}")
 _EPOCH = re.compile(r"[0-9a-f]{16}")
 _PROTO = re.compile(r"([1-9][0-9]{0,2})-([1-9][0-9]{0,2})")
@@ -53,6 +55,7 @@ class Record:
     port: int
     versions: tuple[int, int]
     addresses: tuple[str, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class BadRecord:
 def to_txt(record: Record) -> dict[str, str]:
     """TXT keys and values of a record that has no `flaw`, in the order they go out."""
     lowest, highest = record.versions
-    return {
+    txt = {
         "txtvers": _TXTVERS,
         "mesh": record.mesh,
         "id": record.node_id,
@@ -74,6 +77,7 @@ def to_txt(record: Record) -> dict[str, str]:
         "proto": f"{lowest}-{highest}",
         "name": record.name,
     }
+    return {**txt, "key": record.key} if record.key else txt
 
 
 def from_txt(txt: Mapping[bytes, bytes | None], *, port: int, addresses: Iterable[str]) -> Record | BadRecord:
@@ -108,6 +112,8 @@ def flaw(record: Record) -> str | None:
         return "port is not 1 to 65535"
     if not 1 <= lowest <= highest <= _HIGHEST_PROTO:
         return f"proto is not a range within 1 to {_HIGHEST_PROTO}"
+    if record.key and not _KEY.fullmatch(record.key):
+        return "key is not 40 characters of the Z85 alphabet"
     return _flaw_of_addresses(record.addresses)
 
 
@@ -162,6 +168,7 @@ def _read(pairs: Iterable[tuple[bytes, bytes | None]], *, port: int, addresses: 
         port=port,
         versions=(int(proto[1]), int(proto[2])),
         addresses=canonical_addresses(addresses),
+        key=values.get("key", ""),
     )
     reason = flaw(record)
     return record if reason is None else BadRecord(reason)
@@ -176,7 +183,7 @@ def _values(pairs: Iterable[tuple[bytes, bytes | None]]) -> dict[str, str] | Bad
         if size > MAX_TXT:
             return BadRecord(f"TXT is longer than {MAX_TXT} bytes")
         key = raw_key.lower().decode("ascii", "replace")
-        if key not in _KEYS:
+        if key not in _KEYS and key not in _OPTIONAL:
             continue
         if key in values:
             return BadRecord(f"{key} is given twice")

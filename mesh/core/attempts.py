@@ -10,8 +10,17 @@ from mesh.core.backoff import full_jitter
 from mesh.core.budget import Budget
 from mesh.core.record import JobRecord
 from mesh.core.roster import NodeView, ServedTask
-from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshBusy, MeshError, PayloadTooLarge, PoisonTask
-from mesh.wire.messages import CANCELLED, CRASH, EXPIRED, LIMIT, TOO_BIG, Failed, Lost, Options, Reject
+from mesh.errors import (
+    JobCancelled,
+    JobLost,
+    JobTimeout,
+    MeshBusy,
+    MeshError,
+    NotAllowed,
+    PayloadTooLarge,
+    PoisonTask,
+)
+from mesh.wire.messages import CANCELLED, CRASH, EXPIRED, LIMIT, NOT_ALLOWED, TOO_BIG, Failed, Lost, Options, Reject
 
 POISON = 3
 """Workers that may die of one job before it is given up."""
@@ -110,6 +119,8 @@ class Attempts:
                 return JobTimeout("its time was up before a slot was free", started=False)
             case r if r == TOO_BIG:
                 return PayloadTooLarge(item.text)
+            case r if r == NOT_ALLOWED:
+                return NotAllowed(item.text)
             case _:
                 pass
         if record.bounce:

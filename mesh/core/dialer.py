@@ -12,20 +12,32 @@ from mesh.core.backoff import backoff
 REFUSED_S = 60.0
 """Seconds before an endpoint that refused us (another mesh or version) is tried again."""
 
+NO_KEY = ""
+"""Expected where nodes have no keys."""
+
 MOST = 4096
 """Candidates at most: what announces itself is a stranger's word."""
 
 
 @dataclass(slots=True)
 class Candidate:
-    """An endpoint that may lead to a node. `link` is the key of the link there, 0 for none."""
+    """An endpoint that may lead to a node. `link` is the number of the link there, 0 for none.
+
+    `sources` name the public keys, one of which the node may prove to have; `turn` counts those that it did not.
+    """
 
     endpoint: str
-    sources: set[str] = field(default_factory=set)
+    sources: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    turn: int = 0
     link: int = 0
     twin_of: int = 0
     failures: int = 0
     due: float = 0.0
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys to expect there, each once."""
+        return list(dict.fromkeys(key for keys in self.sources.values() for key in keys))
 
 
 class Dialer:
@@ -37,8 +49,11 @@ class Dialer:
         self._by_link: dict[int, Candidate] = {}
         self._wake: float | None = None
 
-    def offer(self, source: str, endpoints: Iterable[str], now: float) -> None:
-        """Replace what a source offers; a new endpoint is due at once."""
+    def offer(self, source: str, endpoints: Iterable[str], now: float, *, keys: tuple[str, ...] = (NO_KEY,)) -> None:
+        """Replace what a source offers; a new endpoint is due at once, as is one with a new key.
+
+        `keys`: the public keys that the nodes there may have, the likeliest first.
+        """
         offered = set(endpoints)
         for endpoint in offered:
             candidate = self._candidates.get(endpoint)
@@ -46,12 +61,12 @@ class Dialer:
                 if len(self._candidates) >= MOST:
                     continue
                 candidate = self._candidates[endpoint] = Candidate(endpoint, due=now)
-            elif source not in candidate.sources and not candidate.link:
+            elif candidate.sources.get(source) != keys and not candidate.link:
                 candidate.due = min(candidate.due, now)
-            candidate.sources.add(source)
+            candidate.sources[source] = keys
         for candidate in list(self._candidates.values()):
             if candidate.endpoint not in offered and source in candidate.sources:
-                candidate.sources.discard(source)
+                del candidate.sources[source]
                 self._drop_if_unwanted(candidate)
         self._reckon()
 
@@ -68,12 +83,14 @@ class Dialer:
     def _reckon(self) -> None:
         self._wake = min((c.due for c in self._candidates.values() if _is_free(c)), default=None)
 
-    def opened(self, endpoint: str, link: int) -> None:
-        """A link to an endpoint is being made."""
+    def opened(self, endpoint: str, link: int) -> str:
+        """A link to an endpoint is being made; return the key that the node there has to prove."""
         candidate = self._candidates[endpoint]
         candidate.link = link
         self._by_link[link] = candidate
         self._reckon()
+        keys = candidate.keys
+        return keys[candidate.turn % len(keys)]
 
     def joined(self, link: int) -> None:
         """The node there greeted back."""
@@ -86,10 +103,13 @@ class Dialer:
         candidate = self._by_link.get(link)
         return candidate.endpoint if candidate else ""
 
-    def lost(self, link: int, now: float, *, twin_of: int = 0, refused: bool = False) -> None:
+    def lost(
+        self, link: int, now: float, *, twin_of: int = 0, refused: bool = False, another_key: bool = False
+    ) -> None:
         """A link is gone: try again later, or once its twin to the same node is gone.
 
-        A link that is its own twin leads to where nobody wants to go: it is not tried again.
+        A link that is its own twin leads to where nobody wants to go: it is not tried again. `another_key`: the node
+        there does not have the key that was expected; the next one is tried at once, until all were.
         """
         candidate = self._by_link.pop(link, None)
         if candidate is None:
@@ -99,6 +119,8 @@ class Dialer:
             candidate.twin_of = twin_of
         elif refused:
             candidate.due = now + REFUSED_S
+        elif another_key and self._next_key(candidate):
+            candidate.due = now
         else:
             candidate.due = now + backoff(candidate.failures, self._rng)
             candidate.failures += 1
@@ -108,6 +130,11 @@ class Dialer:
                 other.due = now
         self._drop_if_unwanted(candidate)
         self._reckon()
+
+    def _next_key(self, candidate: Candidate) -> bool:
+        """Expect the next key; False once all have been tried."""
+        candidate.turn += 1
+        return bool(candidate.turn % max(1, len(candidate.keys)))
 
     def _drop_if_unwanted(self, candidate: Candidate) -> None:
         if not candidate.sources and not candidate.link:

@@ -28,6 +28,13 @@ class LinkLost(Struct, frozen=True):
     why: str
 
 
+class KeyDenied(Struct, frozen=True):
+    """A node of the mesh, of this name, does not let this client in, since it has no key or another one."""
+
+    node: str
+    why: str
+
+
 class Submitted(Struct, frozen=True):
     """The application handed in jobs."""
 
@@ -51,4 +58,4 @@ class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-Event = Opening | Heard | LinkLost | Submitted | CancelAsked | KeepAsked | Tick
+Event = Opening | Heard | LinkLost | KeyDenied | Submitted | CancelAsked | KeepAsked | Tick

@@ -12,7 +12,7 @@ from mesh.core.attempts import CANCELLED_HERE, Attempts, options
 from mesh.core.deadlines import Deadlines
 from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
 from mesh.core.ejections import Ejections
-from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
+from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, KeyDenied, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.core.roster import NodeView, Roster, ServedTask
 from mesh.core.standing import State
@@ -26,6 +26,7 @@ from mesh.wire.messages import (
     QUARANTINED,
     UNKNOWN_TASK,
     UNSTARTED,
+    WRONG_KEY,
     Accepted,
     Bye,
     Cancel,
@@ -138,6 +139,8 @@ class Session:
                 self._cancel(event.record, event.how)
             case KeepAsked():
                 self._keep(event.record)
+            case KeyDenied():
+                self._unserved.deny(event.node, event.why)
             case Opening():
                 self._opening[event.key] = now + WELCOME_S
                 self._start_beat(now)
@@ -216,6 +219,8 @@ class Session:
             case Refuse():
                 self._unserved.refusal = item.text
                 self._part(key, "its node refused", now, failed=False)
+                if item.reason == WRONG_KEY and view is not None:
+                    self._cut_off(view, item.text)
                 self._effects.append(Close(key, item.text, refused=True))
                 return None
             case Bye():
@@ -267,10 +272,16 @@ class Session:
         view.heard(message, now)
         self.roster.add(view)
         self._ejections.relent(self.roster, now)
-        self._unserved.met_any = True
+        self._unserved.welcome()
         self._effects.append(Joined(view))
         self._limit_waiting(view)
         return view
+
+    def _cut_off(self, view: NodeView, why: str) -> None:
+        """A node that had let us in does so no longer: where no other is left, nobody waits for one to return."""
+        self._unserved.deny(view.about.name, why)
+        if not len(self.roster):
+            self._unserved.met_any = False
 
     def _limit_waiting(self, view: NodeView) -> None:
         """Give what waits the time that its tasks have, as this node says."""

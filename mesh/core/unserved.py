@@ -6,17 +6,34 @@ from difflib import get_close_matches
 
 from mesh.core.record import PENDING, JobRecord
 from mesh.core.roster import Roster
-from mesh.errors import MeshError, NoNodes, PoisonTask, UnknownTask
+from mesh.errors import KeyRefused, MeshError, NoNodes, PoisonTask, UnknownTask
+
+MOST_NAMED = 16
+"""Nodes that an error names at most."""
 
 
 class Unserved:
-    """Gives each of them `grace` seconds. `refusal`: why a node wanted nothing of us, for who then finds no other."""
+    """Gives each of them `grace` seconds. `refusal`: why a node wanted nothing of us, for who then finds no other.
+
+    `denied`: why nodes do not let us in for want of the right key, by name.
+    """
 
     def __init__(self, grace: float) -> None:
         self.refusal = ""
+        self.denied: dict[str, str] = {}
         self.met_any = False
         self._grace = grace
         self._jobs: deque[tuple[float, JobRecord]] = deque()
+
+    def deny(self, node: str, why: str) -> None:
+        """A node does not let us in."""
+        if len(self.denied) < MOST_NAMED or node in self.denied:
+            self.denied[node] = why
+
+    def welcome(self) -> None:
+        """A node lets us in."""
+        self.met_any = True
+        self.denied.clear()
 
     def add(self, records: Iterable[JobRecord], now: float) -> None:
         """Nobody serves the task of these, or not any more."""
@@ -46,6 +63,9 @@ class Unserved:
             return UnknownTask(f"no node serves {record.task!r}; {hint}")
         if self.met_any and record.deadline is not None:
             return None  # a node may return in time
+        if self.denied and not self.met_any:
+            told = "; ".join(f"{node}: {why}" for node, why in sorted(self.denied.items()))
+            return KeyRefused(f"no node of the mesh lets this client in ({told})")
         refusal = f" One refused: {self.refusal}." if self.refusal else ""
         return NoNodes(
             f"no node of this mesh was found within {self._grace:g} s: is one running (meshnode), in the same mesh "

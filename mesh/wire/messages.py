@@ -36,6 +36,7 @@ EXPIRED = "expired"
 CANCELLED = "cancelled"
 TOO_BIG = "too-big"
 QUARANTINED = "quarantined"
+NOT_ALLOWED = "not-allowed"
 
 # Reasons of LOST: the job was handed to a worker. EXPIRED and CANCELLED are among them too.
 CRASH = "crash"
@@ -52,6 +53,7 @@ FORCED = 2
 # Reasons of REFUSE: no connection comes of it.
 WRONG_MESH = "mesh"
 WRONG_VERSION = "version"
+WRONG_KEY = "key"
 
 
 class Parameter(Struct, array_like=True, frozen=True):

@@ -36,6 +36,7 @@ class Announcement:
             name=about.name,
             port=int(port),
             versions=VERSIONS,
+            key=settings.keys.own.public if settings.keys is not None else "",
             addresses=settings.advertise or (announced_addresses(loopback_only=False) if everywhere else (host,)),
         )
         wrong = flaw(record)

@@ -1,6 +1,7 @@
 """`meshnode`: run a node in the foreground, look at its settings, or act on one that runs."""
 
 import asyncio
+import ipaddress
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from mesh.errors import ConfigError
+from mesh.keys import node_keyring
 from meshnode import config as cfg
 from meshnode.core.lifecycle import ExitCode
 from meshnode.log import LEVELS, configure
@@ -28,7 +30,7 @@ GROUPS = {
     ),
     "Network": ("bind", "advertise", "mesh", "name", "seed", "mdns", "max_message"),
     "Bridge": ("bridge", "no_bridge", "bridge_max_line", "bridge_idle"),
-    "Security": ("insecure",),
+    "Security": ("keys", "insecure", "allow_network"),
     "Timing": ("limit", "grace"),
     "Operation": ("config", "log_level", "log_json"),
 }
@@ -38,6 +40,7 @@ Examples:
   meshnode                          tasks.py of this folder, else the built-in echo, sleep and ping
   meshnode shop.tasks -w 64         64 workers for the tasks that shop/tasks.py registers
   meshnode shop.tasks:nightly       only the task, or list of tasks, of that name
+  meshctl keygen && meshnode        with keys: open to the network, for those who have one
   meshnode --insecure               open to the network, in the clear: trusted networks only
   meshnode config                   what is set, and where each value comes from
   meshnode check shop.tasks         does it import, and which tasks would it serve?
@@ -100,6 +103,13 @@ def _seed(text: str) -> str:
 def _address(text: str) -> str:
     host, port = cfg.parse_address(text, what="--bridge")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ConfigError(f"{error}, as in 10.0.0.0/8") from None
 
 
 def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -174,7 +184,7 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     default=None,
     callback=_checked(cfg.endpoint),
     metavar="HOST:PORT",
-    show_default="127.0.0.1:5750; all interfaces with --insecure",
+    show_default="127.0.0.1:5750; all interfaces with keys or --insecure",
     help="Where clients connect; port 0 picks a free one.",
 )
 @click.option("--advertise", multiple=True, metavar="ADDRESS", help="Announce this address instead of this host's own.")
@@ -229,6 +239,21 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     help="Close connections that are idle for so long.",
 )
 @click.option(
+    "--keys",
+    default=None,
+    envvar=["MESHNODE_KEYS", "MESH_KEYS"],
+    metavar="PATH",
+    show_default="~/.config/mesh/NAME, /etc/mesh/NAME",
+    help="The mesh's folder of keys, as `meshctl keygen` makes it, or a key file in it; none for no keys.",
+)
+@click.option(
+    "--allow-network",
+    multiple=True,
+    callback=_checked(_network),
+    metavar="CIDR",
+    help="Believe mDNS only addresses of other nodes in this network.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Listen on the network without keys, in the clear: anybody who reaches the port can run the tasks.",
@@ -279,9 +304,17 @@ def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> 
 def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings:
     insecure = options["insecure"]
     bind = options["bind"]
-    if bind and not insecure and not cfg.is_loopback(bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+    keys = node_keyring(options["mesh"], options["keys"], options["name"] or "")
+    if keys is not None and insecure:
         raise ConfigError(
-            f"--bind {bind} listens on the network, where anybody could run tasks: give --insecure too if you mean it"
+            f"--insecure, and yet there are keys in {keys.folder}: leave --insecure out, or say --keys none to open "
+            "this node to everybody"
+        )
+    open_ = insecure or keys is not None
+    if bind and not open_ and not cfg.is_loopback(bind.removeprefix("tcp://").rpartition(":")[0].strip("[]")):
+        raise ConfigError(
+            f"--bind {bind} listens on the network, where anybody could run tasks: `meshctl keygen` makes keys for "
+            "those who may, --insecure does without"
         )
     bridge = None if options["no_bridge"] else options["bridge"] or cfg.DEFAULT_BRIDGE
     if bridge and not insecure and not cfg.is_loopback(cfg.parse_address(bridge, what="--bridge")[0]):
@@ -294,7 +327,7 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         folder=os.getcwd(),
         workers=options["workers"],
         concurrency=options["concurrency"],
-        bind=bind or (cfg.OPEN_BIND if insecure else cfg.DEFAULT_BIND),
+        bind=bind or (cfg.OPEN_BIND if open_ else cfg.DEFAULT_BIND),
         bind_is_default=bind is None,
         advertise=options["advertise"],
         mesh=options["mesh"],
@@ -307,6 +340,8 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         bridge_max_line=options["bridge_max_line"],
         bridge_idle=options["bridge_idle"],
         insecure=insecure,
+        keys=keys,
+        allow_networks=options["allow_network"],
         grace=options["grace"],
         limit=options["limit"],
         max_tasks_per_child=options["max_tasks_per_child"],
@@ -372,7 +407,12 @@ def _show_config(ctx: click.Context, settings: cfg.Settings) -> int:
         name = parameter.name or ""
         if name in ("targets", "version", "config"):
             continue
-        used = {"name": settings.shown_name, "seed": settings.seeds}.get(name)
+        used = {
+            "name": settings.shown_name,
+            "seed": settings.seeds,
+            "keys": str(settings.keys.own.path) if settings.keys else "none",
+            "allow_network": settings.allow_networks,
+        }.get(name)
         shown = json.dumps(getattr(settings, name, ctx.params[name]) if used is None else used)
         click.echo(f"{name.replace('_', '-'):16} {shown:32} {_source(ctx, name)}")
     return ExitCode.CLEAN

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mesh.errors import ConfigError
+from mesh.keys import Keyring
 
 DEFAULT_PORT = 5750
 DEFAULT_BRIDGE_PORT = 12345
@@ -51,6 +52,8 @@ class Settings:
     bridge_max_line: int = 10 * 1024 * 1024
     bridge_idle: float | None = None
     insecure: bool = False
+    keys: Keyring | None = None
+    allow_networks: tuple[str, ...] = ()
     grace: float = 30.0
     limit: float | None = None
     max_tasks_per_child: int | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from mesh.client import Client
 from mesh.core.record import JobRecord
 from mesh.errors import Failure, MeshBusy, MeshError
+from mesh.keys import NO_KEYS
 from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec
 from mesh.wire.payload import pack_failure
 from meshnode.config import Settings
@@ -24,6 +25,8 @@ class Forwarder(Client):
             settings.mesh,
             seeds=settings.seeds,
             mdns=settings.mdns,
+            keys=settings.keys or NO_KEYS,
+            allow_networks=settings.allow_networks,
             max_pending=2**31,
             name=f"node {settings.shown_name}",
             not_node=settings.node_id,

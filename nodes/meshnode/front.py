@@ -15,6 +15,7 @@ import zmq
 from mesh.errors import ConfigError
 from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
 from mesh.wire.codec import HEADER_LIMIT, Buffer
+from meshnode.guard import Guard
 
 log = logging.getLogger(__name__)
 
@@ -24,17 +25,26 @@ BURST = 64
 BURST_BYTES = 8 * 1024 * 1024
 """Bytes taken in one turn, for the same reason."""
 
+PAUSE_BYTES = 4 * 1024 * 1024
+"""Bytes that wait for one client above which none of its jobs is started any more, until nothing waits."""
+
 OUTBOX_BYTES = 16 * 1024 * 1024
-"""Bytes that wait for one client at most; one that reads nothing is let go beyond it."""
+"""Bytes that may wait for a client that reads nothing at all; it is let go beyond it, after `STUCK_S`."""
+
+MOST_OUTBOX_BYTES = 256 * 1024 * 1024
+"""Bytes that may wait for one client whatever it does: what its running jobs return may be much at once."""
+
+STUCK_S = 10.0
+"""Seconds without a byte read after which a client counts as one that reads nothing."""
 
 SEND_MESSAGES = 32
 """Messages that ZeroMQ holds for one client: 8 MiB with `NODE_MESSAGE_BYTES` of each. Beyond it they wait here."""
 
-_RETRY_S = 0.01
+_RETRY_S = 0.001
+"""Seconds until what waits is tried again while it flows; ten times as many while it does not."""
 
-
-Received = tuple[bytes, list[Buffer]]
-"""A routing id and the frames of one message."""
+Received = tuple[bytes, str | None, list[Buffer]]
+"""A routing id, the sender's key if there are keys, and the frames of one message."""
 
 
 class PortTakenError(ConfigError):
@@ -48,8 +58,32 @@ def context() -> "zmq.Context[zmq.SyncSocket]":
     return made
 
 
+def _key_of(frame: zmq.Frame) -> str | None:
+    """Return the key that the sender has proved to have: what the authenticator has named it."""
+    try:
+        key = frame.get("User-Id")
+    except zmq.ZMQError:
+        return None
+    return key if isinstance(key, str) else None
+
+
+class _Outbox:
+    """What waits for one client: messages of so many bytes in all. `flowed`: when it last took one."""
+
+    __slots__ = ("flowed", "messages", "paused", "size")
+
+    def __init__(self, now: float) -> None:
+        self.messages: deque[list[Buffer]] = deque()
+        self.size = 0
+        self.flowed = now
+        self.paused = False
+
+
 class Front:
-    """Binds, receives, sends. `on_messages` gets each burst; `on_lost` the routing id that cannot be reached."""
+    """Binds, receives, sends. `on_messages` gets each burst; `on_lost` the routing id that cannot be reached.
+
+    `on_flow` gets the routing id of a client that does not read what is sent to it (False), or does so again (True).
+    """
 
     def __init__(
         self,
@@ -58,12 +92,15 @@ class Front:
         max_message: int,
         on_messages: Callable[[list[Received]], None],
         on_lost: Callable[[bytes], None],
+        on_flow: Callable[[bytes, bool], None],
+        guard: Guard | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_messages = on_messages
         self._on_lost = on_lost
-        self._outboxes: dict[bytes, deque[list[Buffer]]] = {}
-        self._waiting_bytes: dict[bytes, int] = {}
+        self._on_flow = on_flow
+        self._keyed = guard is not None
+        self._outboxes: dict[bytes, _Outbox] = {}
         self._retry: asyncio.TimerHandle | None = None
         self._sent = False
         self._descriptor = -1
@@ -84,6 +121,8 @@ class Front:
             (zmq.TCP_KEEPALIVE_CNT, 3),
         ):
             self._socket.set(option, value)
+        if guard is not None:
+            guard.protect(zmq_context, self._socket)
 
     def bind(self, endpoint: str) -> str:
         """Bind, and return the endpoint with its real port. Raises PortTakenError or ConfigError."""
@@ -114,8 +153,13 @@ class Front:
         while len(received) < BURST and size < BURST_BYTES:
             if received and not readable(self._socket):
                 break
+            key: str | None = None
             try:
-                routing_id = receive(NOBLOCK)
+                if self._keyed:
+                    frame = receive(NOBLOCK, copy=False)
+                    routing_id, key = frame.bytes, _key_of(frame)
+                else:
+                    routing_id = receive(NOBLOCK)
             except zmq.Again:  # the descriptor speaks of other things too
                 break
             frames: list[Buffer] = []
@@ -125,7 +169,7 @@ class Front:
                 else:
                     frames.append(receive(copy=False).buffer)
                 size += len(frames[-1])
-            received.append((routing_id, frames))
+            received.append((routing_id, key, frames))
         else:
             self._loop.call_soon(self._readable)
         if received:
@@ -140,14 +184,19 @@ class Front:
     def send(self, routing_id: bytes, frames: list[Buffer]) -> None:
         """Send now or from the client's outbox; whoever cannot be reached is reported to `on_lost`."""
         outbox = self._outboxes.get(routing_id)
-        if outbox is None and self._try(routing_id, frames):
-            return
         if outbox is None:
-            outbox = self._outboxes[routing_id] = deque()
-        outbox.append(frames)
-        waiting = self._waiting_bytes[routing_id] = self._waiting_bytes.get(routing_id, 0) + sum(map(len, frames))
-        if waiting > OUTBOX_BYTES:
-            log.warning("a client reads nothing: %d MiB wait for it, it is let go", OUTBOX_BYTES >> 20)
+            if self._try(routing_id, frames):
+                return
+            outbox = self._outboxes[routing_id] = _Outbox(self._loop.time())
+        outbox.messages.append(frames)
+        outbox.size += sum(map(len, frames))
+        if outbox.size > PAUSE_BYTES and not outbox.paused:
+            outbox.paused = True
+            self._on_flow(routing_id, False)
+        if outbox.size > MOST_OUTBOX_BYTES or (
+            outbox.size > OUTBOX_BYTES and self._loop.time() - outbox.flowed > STUCK_S
+        ):
+            log.warning("a client reads nothing: %d MiB wait for it, it is let go", outbox.size >> 20)
             self.forget(routing_id)
             self._on_lost(routing_id)
         elif self._retry is None:
@@ -173,23 +222,25 @@ class Front:
 
     def _send_waiting(self) -> None:
         self._retry = None
+        flowing = False
         for routing_id, outbox in list(self._outboxes.items()):
-            while outbox and self._try(routing_id, outbox[0]):
-                if outbox:
-                    self._waiting_bytes[routing_id] -= sum(map(len, outbox.popleft()))
-            if not outbox:
-                self._outboxes.pop(routing_id, None)
-                self._waiting_bytes.pop(routing_id, None)
+            messages = outbox.messages
+            while messages and self._try(routing_id, messages[0]):
+                flowing = True
+                outbox.flowed = self._loop.time()
+                if messages:  # none is left of a client that turned out to be gone
+                    outbox.size -= sum(map(len, messages.popleft()))
+            if not messages and self._outboxes.pop(routing_id, None) is not None and outbox.paused:
+                self._on_flow(routing_id, True)
         if self._outboxes:
-            self._retry = self._loop.call_later(_RETRY_S, self._send_waiting)
+            self._retry = self._loop.call_later(_RETRY_S if flowing else 10 * _RETRY_S, self._send_waiting)
         self.recheck()
 
     def forget(self, routing_id: bytes) -> None:
         """Drop what waits for a client."""
         outbox = self._outboxes.pop(routing_id, None)
-        self._waiting_bytes.pop(routing_id, None)
         if outbox is not None:
-            outbox.clear()
+            outbox.messages.clear()
 
     def close(self, *, linger: float) -> None:
         """Stop receiving and close; what was sent may leave for `linger` seconds while the context ends."""

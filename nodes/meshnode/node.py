@@ -16,6 +16,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 
+from mesh.core.grants import ALLOWED, ANYBODY
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
 from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
@@ -36,12 +37,24 @@ from meshnode.core.effects import (
     Spare,
     TakeBack,
 )
-from meshnode.core.events import Draining, Event, GraceOver, Served, Spoken, Stalled, Tick, Undraining
+from meshnode.core.events import (
+    Draining,
+    Event,
+    GraceOver,
+    Paused,
+    Resumed,
+    Served,
+    Spoken,
+    Stalled,
+    Tick,
+    Undraining,
+)
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
+from meshnode.guard import Guard
 from meshnode.notify import Notifier
 from meshnode.steering import Steering, describe, in_one_line
 from meshnode.supervisor import Supervisor, zygote_config
@@ -104,8 +117,14 @@ class Node:
             jitter=settings.max_tasks_jitter,
             max_memory=settings.max_memory_per_child,
         )
+        self._guard = Guard(settings.keys) if settings.keys is not None else None
         self._front = Front(
-            self._context, max_message=settings.max_message, on_messages=self._received, on_lost=self._unreachable
+            self._context,
+            guard=self._guard,
+            max_message=settings.max_message,
+            on_messages=self._received,
+            on_lost=self._unreachable,
+            on_flow=self._flows,
         )
         self._bridge: Bridge | None = None
         self._forwarder: Forwarder | None = None
@@ -133,6 +152,8 @@ class Node:
     async def _start(self) -> bool:
         """Load the application, bind, fork, announce."""
         endpoint = self._endpoint = self._bind_front()
+        if self._guard is not None:
+            await self._loop.run_in_executor(None, self._guard.prove, endpoint)
         tasks = await self._supervisor.load()
         settings = self.settings
         if settings.bridge is not None and (settings.mdns or settings.seeds):
@@ -212,8 +233,7 @@ class Node:
             "node %s is ready after %.2f s: mesh %s, %d workers, %s (%s)",
             settings.shown_name, time.monotonic() - self._began, settings.mesh, settings.workers, count, names,
         )  # fmt: skip
-        here = "this host only; --insecure opens it to the network, unencrypted" if not settings.insecure else "network"
-        log.info("clients: %s (%s)", endpoint, here)
+        log.info("clients: %s (%s)", endpoint, _reach(settings))
         if self._bridge is not None:
             host, _, port = self._bridge.address.rpartition(":")
             task = next((task.name for task in tasks if task.bridge), "$ping")
@@ -413,13 +433,15 @@ class Node:
     def _received(self, burst: list[Received]) -> None:
         now = self._loop.time()
         events: list[Event] = []
-        for routing_id, frames in burst:
+        guard = self._guard
+        for routing_id, key, frames in burst:
             try:
                 message = decode_client(frames, self._oddities)
             except ProtocolError:
                 self._oddities.malformed += 1
                 continue
-            happened, answers = self._peers.take(routing_id, message, now, self._new_key())
+            grant = ANYBODY if guard is None else guard.grant(key)
+            happened, answers = self._peers.take(routing_id, message, now, self._new_key(), grant=grant)
             events += happened
             if answers:
                 self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
@@ -453,8 +475,16 @@ class Node:
         for event in self._peers.lost(routing_id):
             self.post(event)
 
+    def _flows(self, routing_id: bytes, flows: bool) -> None:
+        """A client does not read what it is told, or does so again."""
+        owner = self._peers.owner(routing_id)
+        if owner is not None:
+            self.post(Resumed(owner) if flows else Paused(owner))
+
     def _sweep(self) -> None:
         """Look for clients that have fallen silent, unless it was this process that stood still."""
+        if self._guard is not None:
+            self._guard.refresh()
         now = self._loop.time()
         late = now - self._sweep_at
         if late > STALL_S:
@@ -466,6 +496,15 @@ class Node:
             self.post(event)
         self._sweep_at = now + SWEEP_S
         self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
+
+
+def _reach(settings: Settings) -> str:
+    """Say whom the front serves."""
+    if settings.keys is not None:
+        return f"encrypted, for the keys in {settings.keys.folder / ALLOWED}"
+    if settings.insecure:
+        return "the network, unencrypted"
+    return "this host only; `meshctl keygen` makes keys for the network, --insecure does without"
 
 
 def _stamp(now: float) -> int:

@@ -91,3 +91,13 @@ async def test_results_that_nobody_reads_take_a_bounded_part_of_the_nodes_memory
     line.more |= {"memory MiB": growth / 2**20, "p99 ms": loud * 1e3, "p99 / quiet": loud / quiet}
     assert growth <= GROWTH
     assert loud <= SLOWEST
+
+
+async def test_a_client_that_stands_still_gets_all_of_its_large_results_when_it_goes_on(tmp_path: Path) -> None:
+    write_tasks(tmp_path, TASKS)
+    with NodeProcess(tmp_path, workers=2) as node:
+        async with connected(node) as client:
+            jobs = [client.submit("blob", 2**20) for _ in range(64)]
+            await asyncio.gather(*(job.accepted() for job in jobs[:8]))
+            time.sleep(2.0)  # noqa: ASYNC251  # its loop stands still, and what the node sends piles up
+            assert {len(await job) for job in jobs} == {2**20}

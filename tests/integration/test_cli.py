@@ -150,7 +150,7 @@ def test_config_shows_that_insecure_opens_all_interfaces(tmp_path: Path) -> None
     [
         ("wrokers = 3", "sets 'wrokers', which is no setting; did you mean 'workers'?"),
         ("bridge-idel = 3", "sets 'bridge-idel', which is no setting; did you mean 'bridge-idle'?"),
-        ("[network]\nbind = 1", "sets 'network', which is no setting; known are advertise, bind, bridge"),
+        ("[network]\nbind = 1", "sets 'network', which is no setting; known are advertise, allow-network, bind"),
         ("workers = many", "is not TOML"),
         ('workers = "many"', "'many' is not a valid integer"),
         ("workers = 0", "0 is not in the range 1<=x<=4096"),
@@ -168,7 +168,10 @@ def test_a_wrong_setting_in_the_file_ends_with_1_and_a_hint(tmp_path: Path, cont
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (["--bind", "0.0.0.0:0"], "--bind tcp://0.0.0.0:0 listens on the network, where anybody could run tasks: give"),
+        (
+            ["--bind", "0.0.0.0:0"],
+            "--bind tcp://0.0.0.0:0 listens on the network, where anybody could run tasks: `meshctl keygen`",
+        ),
         (["--bridge", "0.0.0.0:0"], "--bridge 0.0.0.0:0 listens on the network"),
         (["--bind", "::1:5750"], "write an IPv6 address in brackets, [::1]:5750"),
         (["--bind", "127.0.0.1:http"], "the part behind the last colon must be a port, 0 to 65535"),
@@ -178,7 +181,7 @@ def test_a_wrong_setting_in_the_file_ends_with_1_and_a_hint(tmp_path: Path, cont
         (["--name", "../web7"], "'../web7' is no name"),
         (["--seed", "web7:x"], "the port must be a number from 1 to 65535, not 'x'"),
         (["--config", "nosuch.toml"], "nosuch.toml cannot be read: No such file or directory"),
-        (["--wrokers", "3"], "Did you mean '--workers'?"),
+        (["--wrokers", "3"], "'--workers'?"),
     ],
 )
 def test_a_wrong_flag_ends_with_1_and_says_what_would_be_right(tmp_path: Path, arguments: list[str], hint: str) -> None:

@@ -50,6 +50,18 @@ class Left(Struct, frozen=True):
     owner: Owner
 
 
+class Paused(Struct, frozen=True):
+    """An owner does not read what it is told: until it does, none of its jobs is started."""
+
+    owner: Owner
+
+
+class Resumed(Struct, frozen=True):
+    """An owner has read what it was told."""
+
+    owner: Owner
+
+
 class WorkerReady(Struct, frozen=True):
     """A worker has set up. `lease`: jobs after which it is to be replaced. `spare`: it is beyond the node's slots."""
 
@@ -138,6 +150,7 @@ class Tick(Struct, frozen=True):
 
 
 Event = (
-    Submitted | CancelAsked | KeepAsked | Queried | Spoken | Left | WorkerReady | Called | SpareLost | Retired | Ended
-    | TakenBack | WorkerLost | ForwardEnded | Draining | Undraining | Served | Stalled | GraceOver | Tick
+    Submitted | CancelAsked | KeepAsked | Queried | Spoken | Left | Paused | Resumed | WorkerReady | Called | SpareLost
+    | Retired | Ended | TakenBack | WorkerLost | ForwardEnded | Draining | Undraining | Served | Stalled | GraceOver
+    | Tick
 )  # fmt: skip

@@ -11,6 +11,8 @@ from meshnode.core.quarantine import Quarantine
 from meshnode.core.runtime import RunTime
 from meshnode.core.window import AHEAD_S
 
+UNBOUNDED = 2**31
+
 FOREVER = float("inf")
 
 KINDS = 3
@@ -99,7 +101,8 @@ class Held(Struct, gc=False, eq=False):
 class Owner:
     """Where jobs come from and outcomes go: a client, or one side of a bridge connection.
 
-    `most`: how many of its jobs run at once; with 1 it is `ordered`: they run strictly one after another.
+    `most`: how many of its jobs run at once, none while it reads nothing; made with 1 it is `ordered`: they run
+    strictly one after another.
     `windowed`: it is told a window and keeps to it. `told`, `told_idle`: the window, and whether any worker was
     idle, as it last heard.
     `limit` bounds that window after a job had to be refused; each word opens it again by as many items as it has.
@@ -112,7 +115,7 @@ class Owner:
         "running", "seen", "told", "told_idle", "windowed", "worker",
     )  # fmt: skip
 
-    def __init__(self, key: int, *, most: int = 2**31, windowed: bool = True) -> None:
+    def __init__(self, key: int, *, most: int = UNBOUNDED, windowed: bool = True) -> None:
         self.key = key
         self.most = most
         self.ordered = most == 1
@@ -122,7 +125,7 @@ class Owner:
         self.queued = 0
         self.queued_cost = 0.0
         self.ringed = 0
-        self.limit = 2**31
+        self.limit = UNBOUNDED
         self.running = 0
         self.worker = 0
         self.seen = 0

@@ -7,10 +7,13 @@ STRANGER, so that it greets anew.
 from collections import OrderedDict
 from typing import assert_never, cast
 
+from mesh.core.grants import ANYBODY, Grant
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
+    NOT_ALLOWED,
     VERSIONS,
+    WRONG_KEY,
     WRONG_MESH,
     WRONG_VERSION,
     About,
@@ -48,12 +51,13 @@ MOST_PEERS = 16_384
 class Peer:
     """One client of the front: its routing id, its owner for the scheduler, when it was last heard.
 
-    `stamp`: the newest stamp of this node's clock that it had heard when it last spoke.
+    `stamp`: the newest stamp of this node's clock that it had heard when it last spoke. `grant`: what its key may do.
     """
 
-    __slots__ = ("heard", "name", "owner", "routing_id", "stamp")
+    __slots__ = ("grant", "heard", "name", "owner", "routing_id", "stamp")
 
-    def __init__(self, routing_id: bytes, name: str, owner: Owner, heard: float) -> None:
+    def __init__(self, routing_id: bytes, name: str, owner: Owner, heard: float, grant: Grant) -> None:
+        self.grant = grant
         self.routing_id = routing_id
         self.name = name
         self.owner = owner
@@ -83,14 +87,25 @@ class Peers:
         """Return the peer behind an owner."""
         return self._by_owner.get(owner.key)
 
+    def owner(self, routing_id: bytes) -> Owner | None:
+        """Return the owner behind a routing id."""
+        peer = self._peers.get(routing_id)
+        return None if peer is None else peer.owner
+
     def take(
-        self, routing_id: bytes, message: ClientMessage, now: float, key: int
+        self, routing_id: bytes, message: ClientMessage, now: float, key: int, *, grant: Grant | None = ANYBODY
     ) -> tuple[list[Event], list[NodeItem]]:
         """Read one message: events for the scheduler, and items for a peer that is not (or no longer) known.
 
-        `key` is given to the owner of a new peer.
+        `key` is given to the owner of a new peer. `grant`: what the sender's key may do; None if it may nothing more.
         """
         peer = self._peers.get(routing_id)
+        if grant is None:
+            return ([] if peer is None else self.forget(peer.owner)), [Refuse(WRONG_KEY, "its key is not allowed here")]
+        if peer is not None and peer.grant is not grant:
+            if (peer.grant.kind, peer.grant.name) != (grant.kind, grant.name):  # another's connection, by this name
+                return self.forget(peer.owner), _turn_away(message)
+            peer.grant = grant
         if peer is None:
             greeting = next((item for item in message.items if type(item) is Hello), None)
             if greeting is None:
@@ -98,7 +113,7 @@ class Peers:
             refusal = self._refusal(greeting)
             if refusal is not None:
                 return [], [refusal]
-            peer = Peer(routing_id, greeting.name, Owner(key), now)
+            peer = Peer(routing_id, greeting.name, Owner(key), now, grant)
             self._peers[routing_id] = self._by_owner[key] = peer
         peer.heard = now
         peer.stamp = message.stamp
@@ -118,7 +133,7 @@ class Peers:
 
     def _events(self, peer: Peer, message: ClientMessage, now: float) -> list[Event]:  # noqa: C901  # one flat match
         if set(map(type, message.items)) == {Submit}:  # nearly always, and the cheapest way to know
-            return [self._submitted(peer, message, cast("list[Submit]", message.items), now)]
+            return self._submitted(peer, message, cast("list[Submit]", message.items), now)
         submits: list[Submit] = []
         asked: list[bytes] = []
         events: list[Event] = []
@@ -145,17 +160,27 @@ class Peers:
                 case _ as never:
                     assert_never(never)
         if submits:
-            events.insert(0, self._submitted(peer, message, submits, now))
+            events[:0] = self._submitted(peer, message, submits, now)
         if asked and message.epoch == self._about.epoch:
             events.append(Queried(peer.owner, asked))  # all at once: what is asked for is looked for in one go
         return events
 
-    def _submitted(self, peer: Peer, message: ClientMessage, submits: list[Submit], now: float) -> Event:
+    def _submitted(self, peer: Peer, message: ClientMessage, submits: list[Submit], now: float) -> list[Event]:
         if message.epoch != self._about.epoch:
             text = "meant for an earlier life of this node"
             peer.owner.seen += len(submits)
-            return Spoken(peer.owner, [Reject(s.id, s.attempt, EPOCH, text) for s in submits])
-        return Submitted(peer.owner, submits, stale=now * 1000 - message.stamp > STALE_MS)
+            return [Spoken(peer.owner, [Reject(s.id, s.attempt, EPOCH, text) for s in submits])]
+        events: list[Event] = []
+        if not peer.grant.any_task:
+            wrong = [submit for submit in submits if not peer.grant.may(submit.task)]
+            if wrong:
+                submits = [submit for submit in submits if peer.grant.may(submit.task)]
+                peer.owner.seen += len(wrong)
+                text = f"the key {peer.grant.name} may not run this task"
+                events.append(Spoken(peer.owner, [Reject(s.id, s.attempt, NOT_ALLOWED, text) for s in wrong]))
+        if submits:
+            events.append(Submitted(peer.owner, submits, stale=now * 1000 - message.stamp > STALE_MS))
+        return events
 
     def forget(self, owner: Owner) -> list[Event]:
         """A peer has left or cannot be reached."""

@@ -60,7 +60,9 @@ from meshnode.core.events import (
     GraceOver,
     KeepAsked,
     Left,
+    Paused,
     Queried,
+    Resumed,
     Retired,
     Served,
     SpareLost,
@@ -73,7 +75,7 @@ from meshnode.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from meshnode.core.held import COROUTINE, ELSEWHERE, FOREVER, KINDS, WHOLE, Held, Owner, TaskEntry
+from meshnode.core.held import COROUTINE, ELSEWHERE, FOREVER, KINDS, UNBOUNDED, WHOLE, Held, Owner, TaskEntry
 from meshnode.core.orders import Ran
 from meshnode.core.outcomes import Outcomes
 from meshnode.core.pool import MOST, Pool, Worker
@@ -223,6 +225,11 @@ class Scheduler:
                 self.word.say(event.owner, *event.items)
             case Left():
                 self._left(event.owner, now)
+            case Paused():
+                event.owner.most = 0
+            case Resumed():
+                event.owner.most = UNBOUNDED
+                self.backlog.ring_again(event.owner)
             case TakenBack():
                 self._taken_back(event.worker, event.seqs, now)
             case WorkerLost():

@@ -191,10 +191,10 @@ def test_the_reasons_in_the_document_are_the_constants() -> None:
 
     rejects = {
         messages.BUSY, messages.DRAINING, messages.EPOCH, messages.STALE, messages.UNKNOWN_TASK,
-        messages.EXPIRED, messages.CANCELLED, messages.TOO_BIG, messages.QUARANTINED,
+        messages.EXPIRED, messages.CANCELLED, messages.TOO_BIG, messages.QUARANTINED, messages.NOT_ALLOWED,
     }  # fmt: skip
     losses = {messages.CRASH, messages.WORKER, messages.GRACE, messages.LIMIT, messages.POISON, messages.CANCELLED}
-    refusals = {messages.WRONG_MESH, messages.WRONG_VERSION, messages.BUSY}
+    refusals = {messages.WRONG_MESH, messages.WRONG_VERSION, messages.BUSY, messages.WRONG_KEY}
     assert reasons("REJECT") == rejects
     assert reasons("LOST") == losses
     assert reasons("REFUSE") == refusals

@@ -30,7 +30,9 @@ from meshnode.core.events import (
     GraceOver,
     KeepAsked,
     Left,
+    Paused,
     Queried,
+    Resumed,
     Retired,
     Served,
     Spoken,
@@ -672,3 +674,18 @@ def test_a_cancel_of_a_job_that_was_found_again_goes_as_far_as_it_says_whatever_
     ask(desk, owner, 2)
     assert Kill(1) not in desk.effects
     assert Kill(1) in desk.tell(CancelAsked(owner, job_id(2), FORCED))
+
+
+def test_nothing_is_started_for_a_client_that_does_not_read_until_it_does() -> None:
+    desk, deaf, other = Desk(workers=1), client(1), client(2)
+    desk.tell(Submitted(deaf, [job(1), job(2)]))
+    desk.tell(Paused(deaf))
+    desk.end(1)
+    assert desk.results(deaf) == [1]
+    assert desk.order() == [1]
+    desk.tell(Submitted(other, [job(4)]))
+    desk.end(4)
+    assert desk.results(other) == [4]
+    desk.tell(Resumed(deaf))
+    desk.end(2)
+    assert desk.results(deaf) == [1, 2]
