@@ -35,6 +35,11 @@ class Site:
     wheels: Wheelhouse
     folder: Path
 
+    @property
+    def keys(self) -> Path:
+        """The operator's folder of keys."""
+        return self.folder / "keys"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -50,7 +55,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
     house.add_dependencies()
     for version in ("0.1.0", "0.2.0"):
         house.add_product(version)
-    broken = ("nodes/meshnode/node.py", "        endpoint = self._endpoint", "        raise OSError(5, 'no luck')\n")
+    begins = "        endpoint = self._endpoint = self._bind_front()\n"
+    broken = ("nodes/meshnode/node.py", begins, "        raise OSError(5, 'no luck')\n" + begins)
     house.add_product("0.3.0", change=broken)
     for version in ("1.0.0", "1.1.0"):
         house.add_application(version)
@@ -73,7 +79,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, wheels: Wheelhouse) -> Iterat
             "meshnode_modules": ["shop.tasks"],
             "meshnode_workers": 2,
             "meshnode_wheelhouse": str(wheels.folder),
-            "meshnode_insecure": True,
+            "meshnode_keys_dir": str(folder / "keys"),
+            "meshnode_keys_vault": True,
             "meshnode_smoke_task": "versions",
             "meshnode_start_timeout": 30,
             "meshnode_environment": {"SHOP": 'open "all" $day\\'},

@@ -79,9 +79,12 @@ class Operator:
         folder.mkdir(parents=True, exist_ok=True)
         everybody = lab.inventory()["all"]
         assert isinstance(everybody, dict)
+        self._password = folder / "password"
+        self._password.write_text("correct horse\n")
         group = {"hosts": {name: everybody["hosts"][name] for name in hosts}, "vars": everybody["vars"]}
         self._inventory = folder / "inventory.json"
-        self._inventory.write_text(json.dumps({"meshnode": group}))
+        clients = {"hosts": {hosts[0]: {}}, "vars": {"meshnode_client_name": "billing"}}
+        self._inventory.write_text(json.dumps({"meshnode": group, "meshnode_clients": clients}))
 
     def start(self, playbook: str, *options: str, **variables: object) -> Play:
         """Begin a playbook."""
@@ -93,6 +96,7 @@ class Operator:
             **os.environ,
             "ANSIBLE_CONFIG": str(ROOT / "ansible" / "ansible.cfg"),
             "ANSIBLE_HOME": str(self.folder / "home"),
+            "ANSIBLE_VAULT_PASSWORD_FILE": str(self._password),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORCE_COLOR": "0",
             "LANG": "C.UTF-8",

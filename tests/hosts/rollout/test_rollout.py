@@ -1,6 +1,7 @@
 """From bare hosts to a mesh, through upgrades and faults under load, and away again: one story, in this order."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.hosts.lab.machine import wait_for
+from tests.hosts.lab.machine import LabError, wait_for
 from tests.hosts.rollout.conftest import CLIENT, MESH, NODES, Site
 from tests.support.faults import Figures
 from tests.support.ledger import Audit, Ledger
@@ -19,9 +20,9 @@ LOAD_S = 3.0
 Make = Callable[[str, str], Figures]
 
 
-def meshctl(site: Site, host: str, *words: str) -> str:
-    command = [sys.executable, "-c", "from mesh.ctl import main; main()", "--mesh", MESH, *words]
-    return site.lab.check_output(host, command)
+def meshctl(site: Site, host: str, *words: str, key: str = "operator") -> str:
+    program: list[str | Path] = [sys.executable, "-c", "from mesh.ctl import main; main()", "--mesh", MESH]
+    return site.lab.check_output(host, [*program, "--keys", site.keys / f"client-{key}.key", *words])
 
 
 def versions(site: Site, host: str) -> list[str]:
@@ -55,6 +56,7 @@ def load(site: Site, label: str, *tasks: str) -> Iterator[dict[str, Audit]]:
     """Work from the client's host while the block runs; what came of each task stands in the dict afterwards."""
     audits: dict[str, Audit] = {}
     processes = {}
+    key = {**os.environ, "MESH_KEYS": str(site.keys / "client-load.key")}
     with ExitStack() as stack:
         for task in tasks:
             for path in ran(site, task):
@@ -66,7 +68,9 @@ def load(site: Site, label: str, *tasks: str) -> Iterator[dict[str, Audit]]:
                 site.folder / label / task,
                 task,
             ]
-            process = site.lab.popen(CLIENT, [*command, "--mesh", MESH], stdout=subprocess.PIPE)
+            process = site.lab.popen(CLIENT, [*command, "--mesh", MESH], stdout=subprocess.PIPE, env=key)
+            assert process.stdout is not None
+            stack.callback(process.stdout.close)
             stack.callback(process.kill)
             processes[task] = process
         for process in processes.values():
@@ -103,9 +107,10 @@ def all_well(audits: dict[str, Audit], line: Figures) -> None:
 
 
 def test_bare_hosts_become_a_mesh(site: Site, figures: Make) -> None:
-    line = figures("1", "site.yml: three bare hosts to a mesh")
+    line = figures("1", "keys.yml, site.yml: three bare hosts to a mesh")
+    line.more["keys s"] = site.operator.play("keys").seconds
     play = site.operator.play("site")
-    line.more["seconds"] = play.seconds
+    line.more["site s"] = play.seconds
     found = json.loads(meshctl(site, CLIENT, "wait-node", "--nodes", "3", "--timeout", "10", "--json"))
     assert {node["name"] for node in found} == set(NODES)
     for host in NODES:
@@ -121,7 +126,6 @@ def test_the_journal_knows_how_grave_each_line_is(site: Site) -> None:
     (ready,) = (message for message in entries if " is ready after " in message)
     assert ready.startswith("node h1 ")  # no time before it: the journal has its own
     assert entries[ready] == "6"
-    assert next(grave for message, grave in entries.items() if message.startswith("--insecure: ")) == "4"
 
 
 def test_a_second_run_changes_nothing(site: Site, figures: Make) -> None:
@@ -186,6 +190,35 @@ def test_a_node_that_stands_still_is_started_again(site: Site, figures: Make) ->
     on(site, "h3", "systemctl", "restart", "meshnode")
 
 
+# keys
+
+
+def test_a_stranger_is_not_let_in_and_secrets_are_for_nobody_else(site: Site) -> None:
+    site.lab.check_output("ctl", keygen(site, "client", "load", "--role", "submit"))
+    assert not lets_in(site, "load")
+    site.operator.play("keys")  # carries the list
+    wait_for(lambda: lets_in(site, "load"), 15, "the new key to be let in", interval=1)
+    for name in ("node-h1.key", "client-billing.key"):
+        assert (site.keys / name).read_text().startswith("$ANSIBLE_VAULT")
+        found = site.lab.root("h1") / "etc/mesh/shop" / name
+        assert found.read_text().startswith("# The secret key of ")
+        assert (found.stat().st_mode & 0o777, found.stat().st_uid) == (0o400, 0)
+    assert not (site.lab.root("h2") / "etc/mesh/shop/client-billing.key").exists()
+
+
+def keygen(site: Site, *words: str) -> list[str | Path]:
+    program = "from mesh.ctl import main; main()"
+    return [sys.executable, "-c", program, "--mesh", MESH, "keygen", "--keys", site.keys, *words]
+
+
+def lets_in(site: Site, key: str) -> bool:
+    try:
+        meshctl(site, "ctl", "--no-mdns", "--seed", f"{site.lab.ip('h1')}:5750", "call", "versions", key=key)
+    except LabError:
+        return False
+    return True
+
+
 # another version
 
 
@@ -226,8 +259,27 @@ def test_an_application_that_does_not_import_touches_no_node(site: Site) -> None
     assert {host: prop(site, host, "MainPID") for host in NODES} == before
 
 
+def test_new_keys_for_all_nodes_fail_no_job(site: Site, figures: Make) -> None:
+    line = figures("7", "keys.yml: new keys for all nodes, under load")
+    before = node_keys(site)
+    with load(site, "rotation", "once", "again") as audits:
+        line.more["seconds"] = site.operator.play("keys", meshnode_rotate="all").seconds
+    all_well(audits, line)
+    after = node_keys(site)
+    assert len(after) == len(before) == len(NODES)
+    assert not after & before
+    assert site.operator.play("keys").changed == dict.fromkeys(NODES, 0)
+
+
+def node_keys(site: Site) -> set[str]:
+    """The public keys of nodes that are allowed on every host."""
+    lists = {(site.lab.root(host) / "etc/mesh/shop/allowed").read_text() for host in NODES}
+    (everywhere,) = lists
+    return {line.split()[2] for line in everywhere.splitlines() if line.startswith("node ")}
+
+
 def test_going_back_brings_the_release_before_with_its_settings(site: Site, figures: Make) -> None:
-    line = figures("7", "rollback.yml under load")
+    line = figures("8", "rollback.yml under load")
     with load(site, "back", "once", "again") as audits:
         line.more["seconds"] = site.operator.play("rollback").seconds
     all_well(audits, line)
@@ -236,7 +288,7 @@ def test_going_back_brings_the_release_before_with_its_settings(site: Site, figu
 
 
 def test_a_power_cut_in_the_middle_of_a_roll_loses_no_idempotent_job(site: Site, figures: Make) -> None:
-    line = figures("8", "power cut at h2 while it is rolled, under load")
+    line = figures("9", "power cut at h2 while it is rolled, under load")
     with load(site, "power", "once", "again") as audits:
         play = site.operator.start("rolling")
         wait_for(lambda: release(site, "h1") == "0.2.0-1.1.0" or play.over, 120, "h1 to be switched", interval=0.2)
