@@ -9,8 +9,9 @@ import ipaddress
 import logging
 import os
 import random
+import sys
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Token
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from mesh.job import Ended, Job
 from mesh.keys import Keyring, client_keyring
 from mesh.link import KEY_REFUSED, NO_KEYS, OTHER_KEY, Curve, Link, context
 from mesh.seldom import Seldom
-from mesh.tasks import Task, ambient
+from mesh.tasks import Task, ambient, trace_here
 from mesh.wire.messages import (
     MAGIC,
     VERSIONS,
@@ -42,6 +43,7 @@ from mesh.wire.messages import (
     Hello,
     NodeMessage,
     TaskSpec,
+    Trace,
 )
 from mesh.wire.payload import pack_arguments
 
@@ -135,6 +137,7 @@ class Client:
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._tracing: Callable[[str, bytes], Trace | None] | None = None
         self._context: zmq.Context[zmq.SyncSocket] | None = None
         self._closed = False
         self._room: deque[asyncio.Future[None]] = deque()
@@ -172,6 +175,7 @@ class Client:
         # Here and not before: processes forked from one that made the client are to differ.
         self._id_prefix = os.urandom(8)
         self._rng.seed()
+        self._tracing = _tracing()
         self._name = (self._name or f"{os.uname().nodename}:{os.getpid()}")[:_CLIENT_NAME_LIMIT]
         self._context = context()
         try:
@@ -350,6 +354,8 @@ class Client:
             job.timeout = task.settings.timeout
             if job.timeout is not None:
                 job.deadline = self.loop.time() + job.timeout
+        if self._tracing is not None:
+            job.trace = self._tracing(name, job_id)
         self.hand_in(job)
         return job
 
@@ -639,6 +645,19 @@ _CLIENT_NAME_LIMIT = 200
 
 _GOODBYE_S = 0.1
 """Seconds that a goodbye may take to leave while the client closes."""
+
+
+def _tracing() -> Callable[[str, bytes], Trace | None] | None:
+    """Return what tells which trace a job belongs to; None where nobody traces.
+
+    Asked once, so that a job costs nothing more where OpenTelemetry is not used.
+    """
+    if "opentelemetry.trace" in sys.modules:
+        from mesh import tracing
+
+        if tracing.in_use():
+            return tracing.handed_in
+    return trace_here if isinstance(ambient.get(None), InnerClient) else None
 
 
 def _wake(waiters: "deque[asyncio.Future[None]]", most: int) -> None:

@@ -21,7 +21,7 @@ from mesh.errors import (
     PoisonTask,
     UnknownTask,
 )
-from mesh.tasks import Task
+from mesh.tasks import Task, trace_here
 from mesh.wire.messages import (
     CANCELLED,
     EXPIRED,
@@ -37,6 +37,7 @@ from mesh.wire.messages import (
     Reject,
     Result,
     Submit,
+    Trace,
 )
 from mesh.wire.payload import pack_arguments, unpack, unpack_failure
 
@@ -64,7 +65,8 @@ class InnerClient:
     """What `Task.call` and `mesh.context().call` use in a worker.
 
     `send` writes a call for the job that runs here; `receive` reads one answer, and raises BlockingIOError where there
-    is none and it may not wait. `running` tells the number of the job that runs.
+    is none and it may not wait. `running` tells the number of the job that runs; `tracing`
+    which trace a call belongs to.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class InnerClient:
         self._send = send
         self._receive = receive
         self._running = running
+        self.tracing: Callable[[str, bytes], Trace | None] = trace_here
         self._prefix = os.urandom(8)
         self._last = 0
         self._waiting: dict[bytes, asyncio.Future[Answer]] = {}
@@ -143,7 +146,8 @@ class InnerClient:
         job_id = self._prefix + self._last.to_bytes(8, "big")
         remaining = None if timeout is None else round(timeout * 1000)
         body = pack_arguments(args, kwargs)
-        options = None if priority == 5 else Options(priority=priority)
+        trace, state = self.tracing(name, job_id) or (None, None)
+        options = None if priority == 5 and trace is None else Options(priority=priority, trace=trace, state=state)
         self._send(self._running(), Submit(job_id, 1, name, FORM_MSGPACK, remaining, options, body))
         return job_id
 

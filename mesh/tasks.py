@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from mesh.errors import ConfigError, RetryLater
 from mesh.signature import Signature, parameters_of
-from mesh.wire.messages import RetrySpec, TaskSpec
+from mesh.wire.messages import RetrySpec, TaskSpec, Trace
 
 if TYPE_CHECKING:
     from mesh.client import Client
@@ -288,12 +288,17 @@ def lifespan(function: Lifespan) -> Lifespan:
 
 @dataclass(slots=True)
 class Context:
-    """What a running task may know of its job. `state` is what the lifespans set up in this worker."""
+    """What a running task may know of its job. `state` is what the lifespans set up in this worker.
+
+    `traceparent`, `tracestate`: the trace that it belongs to (W3C Trace Context), as its caller had it, or None.
+    """
 
     state: types.SimpleNamespace
     id: str
     task: str
     attempt: int
+    traceparent: str | None = None
+    tracestate: str | None = None
 
     def call(self, task: "Task[..., Any] | str", *args: Any, **kwargs: Any) -> Any:
         """Run a job of another task in the mesh and return its result, from inside a sync task.
@@ -307,6 +312,20 @@ class Context:
 
 
 current: contextvars.ContextVar[Callable[[], Context]] = contextvars.ContextVar("mesh.context")
+
+
+def no_job() -> Context:
+    """Stand in `current` where no job runs any more. Raises LookupError."""
+    raise LookupError("no job runs here")
+
+
+def trace_here(_task: str, _job_id: bytes) -> Trace | None:
+    """Return the trace of the job that runs here: what it calls belongs to it too."""
+    try:
+        job = current.get()()
+    except LookupError:
+        return None
+    return None if job.traceparent is None else (job.traceparent, job.tracestate)
 
 
 def context() -> Context:

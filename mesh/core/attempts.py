@@ -142,7 +142,8 @@ def options(view: NodeView, record: JobRecord) -> Options:
     if record.lost_at is not None and not resent:
         record.attempt += 1
         record.lost_at = None
-    return Options(record.priority, record.forwarded, record.crashes, resent)
+    trace, state = record.trace or (None, None)
+    return Options(record.priority, record.forwarded, record.crashes, resent, trace, state)
 
 
 def _final(record: JobRecord, served: ServedTask | None, error: JobLost) -> MeshError | None:

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from mesh.errors import MeshError
-from mesh.wire.messages import Failed, Result
+from mesh.wire.messages import Failed, Result, Trace
 
 PENDING = "pending"
 SENT = "sent"
@@ -30,7 +30,7 @@ class JobRecord(Struct, eq=False, gc=False):
     deadlines. `retries`: how often its task has asked for another attempt; `crashes`: workers that died of it. `began`:
     an earlier attempt has run, or may have. `tried`: ids of the nodes that it is not to go to while there is another.
     `lost_at`: id and epoch of the node where this very attempt may still run. `delayed`: its entry among those that
-    wait for their time and not for room. `kept`: it outlives its client.
+    wait for their time and not for room. `kept`: it outlives its client. `trace`: the trace that it belongs to.
     """
 
     id: bytes
@@ -59,6 +59,7 @@ class JobRecord(Struct, eq=False, gc=False):
     crashes: int = 0
     tried: tuple[str, ...] = ()
     lost_at: tuple[str, bytes] | None = None
+    trace: Trace | None = None
 
     def progressed(self) -> None:
         """Its state has changed."""

@@ -504,8 +504,9 @@ class Session:
             asked = None
             if record.tried:
                 asked = options(view, record)
-            elif record.priority != 5 or record.forwarded:
-                asked = Options(priority=record.priority, forwarded=record.forwarded)
+            elif record.priority != 5 or record.forwarded or record.trace is not None:
+                trace, state = record.trace or (None, None)
+                asked = Options(priority=record.priority, forwarded=record.forwarded, trace=trace, state=state)
             record.state = SENT
             record.link = key
             record.node = name

@@ -56,6 +56,14 @@ WRONG_VERSION = "version"
 WRONG_KEY = "key"
 
 
+TRACE_CHARACTERS = 55
+STATE_CHARACTERS = 512
+"""Characters of a traceparent and of a tracestate (W3C Trace Context, 2.2 and 3.3.1.5)."""
+
+Trace = tuple[str, str | None]
+"""A traceparent and, if there is one, a tracestate."""
+
+
 class Parameter(Struct, array_like=True, frozen=True):
     """One parameter of a task: its name, its kind (`inspect.Parameter.kind`, 0–4), if it must be given."""
 
@@ -94,13 +102,21 @@ class Options(Struct, frozen=True, omit_defaults=True):
     """What a job may ask for, or brings along, beside its task, arguments and time.
 
     `forwarded`: a node sent it on. `crashes`: workers that have died of it. `resent`: this very attempt may have been
-    handed in before: it is to be found again rather than run again.
+    handed in before: it is to be found again rather than run again. `trace`, `state`: the traceparent and the
+    tracestate that it belongs to (W3C Trace Context).
     """
 
     priority: Priority = 5
     forwarded: bool = False
     crashes: Annotated[int, Meta(ge=0, le=1000)] = 0
     resent: bool = False
+    trace: Annotated[str, Meta(max_length=TRACE_CHARACTERS)] | None = None
+    state: Annotated[str, Meta(max_length=STATE_CHARACTERS)] | None = None
+
+
+def trace_of(options: Options | None) -> Trace | None:
+    """Return the trace that a job belongs to, None if it belongs to none."""
+    return None if options is None or options.trace is None else (options.trace, options.state)
 
 
 class Hello(Struct, array_like=True, tag=1):

@@ -4,31 +4,29 @@ Owns the listening socket, and knows the connections by the owners of their jobs
 """
 
 import asyncio
-import errno
 import itertools
 import logging
 import os
-import resource
 import select
 import socket
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from mesh.errors import ConfigError
-from mesh.wire.messages import NodeItem
-from meshnode.config import DEFAULT_BRIDGE_PORT, Settings, parse_address
+from mesh.errors import MeshError
+from mesh.wire.messages import NodeItem, TaskSpec
+from meshnode.config import DEFAULT_BRIDGE_PORT, Settings, parse_address, read_token
 from meshnode.connection import Connection
 from meshnode.core.conversation import UNREAD_S, Conversation, Limits
 from meshnode.core.events import Event
+from meshnode.core.guests import Networks, plain
 from meshnode.core.held import Owner
-from meshnode.core.request import Catalogue
+from meshnode.core.request import Catalogue, OpenTasks
+from meshnode.entrance import Entrance
 from meshnode.front import PortTakenError
+from meshnode.listener import bind, room, shown
+from meshnode.tls import Line, server_context
 
 log = logging.getLogger(__name__)
-
-BACKLOG = 1024
-"""Connections that the kernel keeps until they are accepted; it may allow fewer (net.core.somaxconn)."""
 
 BURST = 32
 """Sockets served in one turn of the loop, and connections accepted: more would keep workers and clients waiting."""
@@ -36,29 +34,19 @@ BURST = 32
 _RETRY_S = 1.0
 """Seconds for which nothing is accepted after this process could open no more descriptors."""
 
-KEEPALIVE_IDLE_S = 55
-"""Seconds of silence before the kernel looks whether a caller is still there, as in the original."""
-
-RECEIVE_BYTES = 1 << 20
-"""Bytes that the kernel here takes from one caller before they are read, if net.core.rmem_max allows: what it has
-taken is not lost by a caller's close. Linux begins with 128 KiB, which 100 lines of 1 KiB fill."""
-
-MOST_CONNECTIONS = 16_384
-MOST_OF_ONE_ADDRESS = 8192
-"""Connections at once; never more than three quarters of the descriptors that this process may open."""
-
-HELD_BYTES = 256 << 20
-"""Bytes of input that all connections may hold together. Beyond it each may hold `CROWDED_BYTES`."""
-
 _CLOSE_S = 1.0
 _WARN_EVERY_S = 60.0
+_FAILED = "%s a plain socket failed; it is closed"
 
 
 class Bridge:
-    """Accepts plain sockets, and answers every line of theirs with one line.
+    """Accepts plain sockets, and answers every line of theirs with one line. Raises ConfigError.
 
     `post` has an event taken in the scheduler's next turn; `new_key` gives each owner its key. `unread` is
     for how many seconds replies may wait for a caller that does not read.
+
+    It counts `connections`, and of these `refused`: there was no room; `barred`: of an address that is not allowed;
+    `strangers`: without the header, handshake or token that were to come; `closed_unread`.
     """
 
     def __init__(
@@ -75,49 +63,83 @@ class Bridge:
         self.connections = 0
         self.closed_unread = 0
         self.refused = 0
-        self.rescued = 0
+        self.barred = 0
+        self.strangers = 0
         self.draining = False
         self._settings = settings
         self._catalogue = scheduler
         self.post = post
         self._new_key = new_key
         self.unread = unread
-        self._limits = Limits(line=settings.bridge_max_line, unread=unread, idle=settings.bridge_idle)
+        self._limits = Limits(
+            line=settings.bridge_max_line,
+            unread=unread,
+            begun=settings.bridge_line_timeout,
+            idle=settings.bridge_idle,
+        )
+        self._is_open = OpenTasks(settings.bridge_tasks)
+        self._allowed = Networks(settings.bridge_allow)
+        self._proxies = Networks(settings.bridge_proxy)
+        self.read_secrets()
+        self._asks = self._token is not None or self._context is not None
+        self._guarded = bool(self._asks or self._allowed or self._proxies)
         self._prefix = os.urandom(8)
         self._numbers = itertools.count(1)
         self.loop = asyncio.get_running_loop()
         self.poll: select.epoll
         self._listener: socket.socket | None = None
         self._retry: asyncio.TimerHandle | None = None
-        self._by_descriptor: dict[int, Connection] = {}
+        self._by_descriptor: dict[int, Connection | Entrance] = {}
+        self._entering: set[Entrance] = set()
         self._requests = 0
         self._speaking: list[Connection] = []
         self._by_owner: dict[int, Connection] = {}
         self._open: set[Connection] = set()
-        self._of_address: Counter[str] = Counter()
         self._none_open = asyncio.Event()
         self._held = 0
-        self._most = min(MOST_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 4)
-        self._warned_at = -_WARN_EVERY_S
+        self._most_held = settings.bridge_max_held
+        self._guests = room(settings)
+        self._warned_at: dict[str, float] = {}
+
+    def read_secrets(self) -> None:
+        """Read token and certificate, for whoever connects from now on. Raises ConfigError, and keeps what was."""
+        token, cert = self._settings.bridge_token, self._settings.bridge_cert
+        read = None if token is None else read_token(token)
+        self._context = None if cert is None else server_context(cert, self._settings.bridge_cert_key)
+        self._token = read
 
     def listen(self) -> None:
         """Begin to accept. Raises PortTakenError where the port that was asked for is in use, and ConfigError."""
         assert self._settings.bridge is not None
         host, port = parse_address(self._settings.bridge, what="--bridge")
         try:
-            listener = _bind(host, port)
+            listener = bind(host, port)
         except PortTakenError:
             if not self._settings.bridge_is_default:
                 raise
-            listener = _bind(host, 0)
+            listener = bind(host, 0)
             taken = f"port {DEFAULT_BRIDGE_PORT} is taken (by another node?)"
-            log.info("%s: plain sockets find this node at %s instead", taken, _shown(listener))
-        self.address = _shown(listener)
+            log.info("%s: plain sockets find this node at %s instead", taken, shown(listener))
+        self.address = shown(listener)
         listener.setblocking(False)
         self._listener = listener
         self.poll = select.epoll()
         self.poll.register(listener.fileno(), select.EPOLLIN)
         self.loop.add_reader(self.poll.fileno(), self._ready)
+
+    def hint(self, tasks: Sequence[TaskSpec]) -> str:
+        """Say how to call it."""
+        if self._asks:
+            kinds = [kind for kind, asked in (("TLS", self._context), ("a token", self._token)) if asked is not None]
+            return f"asks for {' and '.join(kinds)}"
+        host, _, port = self.address.rpartition(":")
+        task = next((task.name for task in tasks if self._is_open(task)), "$ping")
+        return f'try: echo \'{{"function":"{task}"}}\' | nc -N {host.strip("[]")} {port}'
+
+    @property
+    def open(self) -> int:
+        """How many connections there are now."""
+        return len(self._open)
 
     @property
     def requests(self) -> int:
@@ -134,7 +156,7 @@ class Bridge:
             if connection.reply(items):
                 self._speaking.append(connection)
         except Exception:
-            log.exception("answering a plain socket failed; it is closed")
+            log.exception(_FAILED, "answering")
             self._close_failed(connection)
 
     def speak(self) -> None:
@@ -147,7 +169,7 @@ class Bridge:
             try:
                 connection.speak()
             except Exception:
-                log.exception("answering a plain socket failed; it is closed")
+                log.exception(_FAILED, "answering")
                 self._close_failed(connection)
 
     def drain(self) -> None:
@@ -171,6 +193,8 @@ class Bridge:
         for connection in list(self._by_owner.values()):
             with _survived("answering"):
                 connection.shut()
+        for entrance in list(self._entering):
+            entrance.close()
         for force in (False, True):
             for connection in list(self._open):
                 connection.close(force=force)
@@ -199,10 +223,10 @@ class Bridge:
                 else:
                     connection.ready(what, now)
             except Exception:
-                log.exception("serving a plain socket failed; it is closed")
+                log.exception(_FAILED, "serving")
                 self._close_failed(connection)
 
-    def _close_failed(self, connection: Connection) -> None:
+    def _close_failed(self, connection: Connection | Entrance) -> None:
         with _survived("closing"):
             connection.close(force=True)
 
@@ -218,12 +242,42 @@ class Bridge:
                 self.poll.unregister(self._listener.fileno())
                 self._retry = self.loop.call_later(_RETRY_S, self._accept_again)
                 return
-            connection = self._connection(accepted, address[0])
-            try:
-                connection.begin()
-            except Exception:
-                log.exception("beginning with a plain socket failed; it is closed")
-                self._close_failed(connection)
+            caller = plain(address[0])
+            if self._guarded:
+                self._look_at(accepted, caller)
+            else:
+                self._begin(self._connection(accepted, caller))
+
+    def _look_at(self, accepted: socket.socket, caller: str) -> None:
+        """Close whom this bridge is not open to; let in who has nothing to show; have the others show it."""
+        proxied = caller in self._proxies
+        if not proxied and not self._allows(caller):
+            accepted.close()
+        elif not proxied and not self._asks:
+            self._begin(self._connection(accepted, caller))
+        elif why := self._guests.enter(guest := None if proxied else caller):
+            self._guests.leave(guest)
+            accepted.close()
+            self._refused(why)
+        else:
+            entrance = Entrance(self, accepted, caller, proxied=proxied, context=self._context, token=self._token)
+            self._by_descriptor[accepted.fileno()] = entrance
+            self._entering.add(entrance)
+            self._begin(entrance)
+
+    def _begin(self, connection: Connection | Entrance) -> None:
+        try:
+            connection.begin()
+        except Exception:
+            log.exception(_FAILED, "beginning with")
+            self._close_failed(connection)
+
+    def _allows(self, address: str) -> bool:
+        if not self._allowed or address in self._allowed:
+            return True
+        self.barred += 1
+        self._warn("plain sockets are closed that --bridge-allow does not name: %s, %d so far", address, self.barred)
+        return False
 
     def _accept_again(self) -> None:
         assert self._listener is not None
@@ -231,7 +285,7 @@ class Bridge:
 
     # for connections
 
-    def _connection(self, accepted: socket.socket, address: str) -> Connection:
+    def _connection(self, line: Line, address: str, before: bytes = b"") -> Connection:
         keys = self._new_key(), self._new_key()
         conversation = Conversation(
             self._catalogue,
@@ -240,8 +294,11 @@ class Bridge:
             limits=self._limits,
             draining=self.draining,
             now=self.loop.time(),
+            is_open=self._is_open,
         )
-        connection = self._by_descriptor[accepted.fileno()] = Connection(self, accepted, address, conversation, keys)
+        connection = self._by_descriptor[line.fileno()] = Connection(
+            self, line, address, conversation, keys, before=before
+        )
         return connection
 
     def _new_id(self) -> bytes:
@@ -253,24 +310,20 @@ class Bridge:
         self._open.add(connection)
         for key in connection.keys:
             self._by_owner[key] = connection
-        self._of_address[connection.address] += 1
-        if len(self._open) > self._most:
-            why = f"{self._most} connections are open"
-        elif self._of_address[connection.address] > MOST_OF_ONE_ADDRESS:
-            why = f"{MOST_OF_ONE_ADDRESS} connections from {connection.address} are open"
-        else:
-            return None
+        why = self._guests.enter(connection.address)
+        if why is not None:
+            self._refused(why)
+        return why
+
+    def _refused(self, why: str) -> None:
         self.refused += 1
         self._warn("plain sockets are turned away: %s", why)
-        return why
 
     def closed(self, connection: Connection) -> None:
         """Count a connection out. What it asked for may still run."""
         self._open.discard(connection)
         self._by_descriptor.pop(connection.descriptor, None)
-        self._of_address[connection.address] -= 1
-        if not self._of_address[connection.address]:
-            del self._of_address[connection.address]
+        self._guests.leave(connection.address)
         if not self._open:
             self._none_open.set()
 
@@ -287,7 +340,7 @@ class Bridge:
     @property
     def crowded(self) -> bool:
         """Do all connections together hold too much?"""
-        return self._held > HELD_BYTES
+        return self._held > self._most_held
 
     def gave_up(self, connection: Connection, unsent: int) -> None:
         """Count a connection that is closed since its caller does not read, and say so."""
@@ -301,9 +354,37 @@ class Bridge:
     def _warn(self, text: str, *details: object) -> None:
         """Log what may come in floods once in a while."""
         now = self.loop.time()
-        if now - self._warned_at >= _WARN_EVERY_S:
-            self._warned_at = now
+        if now >= self._warned_at.get(text, now):
+            self._warned_at[text] = now + _WARN_EVERY_S
             log.warning(text, *details)
+
+    # for entrances
+
+    def known(self, entrance: Entrance, address: str | None, *, local: bool) -> bool:
+        """Hear whom a proxy speaks for, None for itself; is that one allowed?"""
+        self._guests.leave(None)
+        entrance.address = entrance.guest = entrance.address if address is None else address
+        self._guests.enter(entrance.guest)
+        return local or self._allows(entrance.address)
+
+    def gone(self, entrance: Entrance) -> None:
+        """Forget it: it is over, one way or another."""
+        self._entering.discard(entrance)
+        self._by_descriptor.pop(entrance.descriptor, None)
+        self._guests.leave(entrance.guest)
+
+    def admitted(self, entrance: Entrance, line: Line, before: bytes) -> None:
+        """Take the socket over, and what was read of it beyond the preface."""
+        self._begin(self._connection(line, entrance.address, before))
+
+    def turned_away(self, entrance: Entrance, line: Line | None, kind: type[MeshError], why: str) -> None:
+        """Count one that did not get in; take the socket over to tell it so, unless it is closed already."""
+        self.strangers += 1
+        self._warn(
+            "plain sockets are turned away: one of %s, since %s; %d so far", entrance.address, why, self.strangers
+        )
+        if line is not None:
+            self._connection(line, entrance.address).refuse(kind, why)
 
 
 @contextmanager
@@ -313,47 +394,3 @@ def _survived(doing: str) -> Iterator[None]:
         yield
     except Exception:
         log.exception("%s a plain socket's requests failed", doing)
-
-
-class _Listener(socket.socket):
-    """A listening socket that does not make enumerations of plain numbers for each connection that it accepts."""
-
-    family = 0  # type: ignore[assignment]  # for accept() an integer is as good
-    type = 0  # type: ignore[assignment]
-
-    def __init__(self, family: int, kind: int, protocol: int) -> None:
-        super().__init__(family, kind, protocol)
-        self.family, self.type = int(family), int(kind)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Bind a listening socket; the sockets it accepts inherit its options. Raises PortTakenError or ConfigError."""
-    plain = "0.0.0.0" if host == "*" else host  # noqa: S104  # asked for in so many words
-    try:
-        found = socket.getaddrinfo(plain, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = _Listener(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"--bridge {host}:{port}: {error.strerror}") from None
-    try:
-        for level, option, value in (
-            (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1),
-            (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-            (socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES),
-            (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
-            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-        ):
-            listener.setsockopt(level, option, value)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortTakenError(f"--bridge {host}:{port} is in use") from None
-        raise ConfigError(f"cannot bind --bridge {host}:{port}: {error.strerror}") from None
-    return listener
-
-
-def _shown(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,7 +1,6 @@
 """`meshnode`: run a node in the foreground, look at its settings, or act on one that runs."""
 
 import asyncio
-import ipaddress
 import json
 import logging
 import os
@@ -29,10 +28,21 @@ GROUPS = {
         "max_memory_per_child",
     ),
     "Network": ("bind", "advertise", "mesh", "name", "seed", "mdns", "max_message"),
-    "Bridge": ("bridge", "no_bridge", "bridge_max_line", "bridge_idle"),
+    "Bridge": (
+        "bridge",
+        "no_bridge",
+        "bridge_tasks",
+        "bridge_max_line",
+        "bridge_line_timeout",
+        "bridge_idle",
+        "bridge_max_connections",
+        "bridge_max_per_address",
+        "bridge_max_held",
+    ),
+    "Bridge beyond this host": ("bridge_allow", "bridge_token", "bridge_cert", "bridge_cert_key", "bridge_proxy"),
     "Security": ("keys", "insecure", "allow_network"),
     "Timing": ("limit", "grace"),
-    "Operation": ("config", "log_level", "log_json"),
+    "Operation": ("config", "http", "log_level", "log_json"),
 }
 
 EPILOG = """\b
@@ -101,15 +111,15 @@ def _seed(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    host, port = cfg.parse_address(text, what="--bridge")
+    return _written(*cfg.parse_address(text, what="--bridge"))
+
+
+def _http_address(text: str) -> str:
+    return _written(*cfg.parse_address(text, what="--http"))
+
+
+def _written(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ConfigError(f"{error}, as in 10.0.0.0/8") from None
 
 
 def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -249,9 +259,72 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--allow-network",
     multiple=True,
-    callback=_checked(_network),
+    callback=_checked(cfg.network),
     metavar="CIDR",
     help="Believe mDNS only addresses of other nodes in this network.",
+)
+@click.option(
+    "--bridge-tasks",
+    multiple=True,
+    metavar="GLOB",
+    help="Tasks that plain sockets may run, beside those marked bridge=True.",
+)
+@click.option(
+    "--bridge-line-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    metavar="SECONDS",
+    help="Time for a line to come, and 1 s more for each KiB of it that has.",
+)
+@click.option(
+    "--bridge-max-connections",
+    type=click.IntRange(1),
+    default=16_384,
+    metavar="NUMBER",
+    help="Plain sockets at once; 3/4 of the descriptors at most.",
+)
+@click.option(
+    "--bridge-max-per-address",
+    type=click.IntRange(1),
+    default=None,
+    metavar="NUMBER",
+    show_default="half of them all",
+    help="The same of one address, or of one /64.",
+)
+@click.option(
+    "--bridge-max-held",
+    default="256M",
+    callback=_checked(cfg.parse_size),
+    metavar="SIZE",
+    help="Input that waits of all plain sockets together; beyond it each may hold 1M.",
+)
+@click.option(
+    "--bridge-allow",
+    multiple=True,
+    callback=_checked(cfg.network),
+    metavar="CIDR",
+    help="Who may connect; others are closed without a word.",
+)
+@click.option(
+    "--bridge-token",
+    default=None,
+    metavar="FILE",
+    help="Each connection's first line must be the first line of this file.",
+)
+@click.option("--bridge-cert", default=None, metavar="FILE", help="Speak TLS, with this certificate (PEM).")
+@click.option(
+    "--bridge-cert-key",
+    default=None,
+    metavar="FILE",
+    show_default="in the certificate's file",
+    help="The certificate's key (PEM).",
+)
+@click.option(
+    "--bridge-proxy",
+    multiple=True,
+    callback=_checked(cfg.network),
+    metavar="CIDR",
+    help="Proxies, whose connections begin with a PROXY header: what it says is the caller's address.",
 )
 @click.option(
     "--insecure",
@@ -280,6 +353,14 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     metavar="FILE",
     show_default="./meshnode.toml, /etc/meshnode/meshnode.toml",
     help="Settings, in TOML, named as the flags are.",
+)
+@click.option(
+    "--http",
+    default=None,
+    callback=_checked(_http_address),
+    metavar="[HOST:]PORT",
+    show_default="off",
+    help="Where to show /health, /ready and /metrics; this host only unless HOST says otherwise.",
 )
 @click.option("-l", "--log-level", type=click.Choice(LEVELS), default="info", help="What to log, to standard error.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
@@ -317,12 +398,9 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
             "those who may, --insecure does without"
         )
     bridge = None if options["no_bridge"] else options["bridge"] or cfg.DEFAULT_BRIDGE
-    if bridge and not insecure and not cfg.is_loopback(cfg.parse_address(bridge, what="--bridge")[0]):
-        raise ConfigError(
-            f"--bridge {bridge} listens on the network, where anybody could run tasks: give --insecure too if you "
-            "mean it"
-        )
-    return cfg.Settings(
+    if options["bridge_cert_key"] and not options["bridge_cert"]:
+        raise ConfigError("--bridge-cert-key is of no use without --bridge-cert, the certificate that it belongs to")
+    settings = cfg.Settings(
         targets=targets or _default_targets(),
         folder=os.getcwd(),
         workers=options["workers"],
@@ -339,6 +417,16 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         bridge_is_default=options["bridge"] is None,
         bridge_max_line=options["bridge_max_line"],
         bridge_idle=options["bridge_idle"],
+        bridge_line_timeout=options["bridge_line_timeout"],
+        bridge_max_connections=options["bridge_max_connections"],
+        bridge_max_per_address=options["bridge_max_per_address"],
+        bridge_max_held=options["bridge_max_held"],
+        bridge_allow=options["bridge_allow"],
+        bridge_tasks=options["bridge_tasks"],
+        bridge_token=options["bridge_token"],
+        bridge_cert=options["bridge_cert"],
+        bridge_cert_key=options["bridge_cert_key"],
+        bridge_proxy=options["bridge_proxy"],
         insecure=insecure,
         keys=keys,
         allow_networks=options["allow_network"],
@@ -347,7 +435,13 @@ def _settings(targets: tuple[str, ...], options: dict[str, Any]) -> cfg.Settings
         max_tasks_per_child=options["max_tasks_per_child"],
         max_tasks_jitter=options["max_tasks_jitter"],
         max_memory_per_child=options["max_memory_per_child"],
+        http=options["http"],
+        log_level=options["log_level"],
+        log_json=options["log_json"],
     )
+    if (wrong := cfg.exposure_error(settings, keyed=keys is not None)) is not None:
+        raise ConfigError(wrong)
+    return settings
 
 
 def _default_targets() -> tuple[str, ...]:
@@ -355,6 +449,8 @@ def _default_targets() -> tuple[str, ...]:
 
 
 def _serve(settings: cfg.Settings) -> int:
+    fields = {"node": settings.shown_name, "mesh": settings.mesh}
+    configure(settings.log_level, as_json=settings.log_json, fields=fields)
     log = logging.getLogger("meshnode")
     if settings.targets == (cfg.BUILTIN,):
         log.info("no MODULE given and no tasks.py here: serving the built-in tasks echo, sleep and ping")
@@ -432,15 +528,17 @@ def _source(ctx: click.Context, name: str) -> str:
 
 def _check(settings: cfg.Settings) -> int:
     """Import the application as a node would, and print its tasks."""
+    from meshnode.core.request import OpenTasks
     from meshnode.supervisor import zygote_config
     from meshnode.worker.zygote import LoadFailed, load_or_explain
 
+    is_open = OpenTasks(settings.bridge_tasks)
     loaded = load_or_explain(zygote_config(settings))
     if isinstance(loaded, LoadFailed):
         raise ConfigError(loaded.text)
     for task in loaded.tasks:
         spec = task.spec()
-        click.echo(f"{spec.name}{spec.signature}{'  [bridge]' if spec.bridge else ''}")
+        click.echo(f"{spec.name}{spec.signature}{'  [bridge]' if is_open(spec) else ''}")
     return ExitCode.CLEAN
 
 

@@ -26,6 +26,10 @@ _SCALE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 BUILTIN = "meshnode.worker.builtin"
 """The module of the tasks that a node serves when it is given none."""
 
+TOKEN_LEAST = 16
+TOKEN_MOST = 1000
+"""Bytes of a bridge's token: fewer could be guessed, more would not fit its line (core/preface.py)."""
+
 _PORT = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -51,6 +55,16 @@ class Settings:
     bridge_is_default: bool = True
     bridge_max_line: int = 10 * 1024 * 1024
     bridge_idle: float | None = None
+    bridge_line_timeout: float = 10.0
+    bridge_max_connections: int = 16_384
+    bridge_max_per_address: int | None = None
+    bridge_max_held: int = 256 << 20
+    bridge_allow: tuple[str, ...] = ()
+    bridge_tasks: tuple[str, ...] = ()
+    bridge_token: str | None = None
+    bridge_cert: str | None = None
+    bridge_cert_key: str | None = None
+    bridge_proxy: tuple[str, ...] = ()
     insecure: bool = False
     keys: Keyring | None = None
     allow_networks: tuple[str, ...] = ()
@@ -59,6 +73,9 @@ class Settings:
     max_tasks_per_child: int | None = None
     max_tasks_jitter: int = 0
     max_memory_per_child: int | None = None
+    http: str | None = None
+    log_level: str = "info"
+    log_json: bool = False
 
     @property
     def shown_name(self) -> str:
@@ -121,6 +138,47 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False  # a name, whatever it resolves to
+
+
+def network(text: str) -> str:
+    """Check addresses, written as `10.0.0.0/8`, `2001:db8::/32`, or one address. Raises ConfigError."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no network: {error}; give 10.0.0.0/8, 2001:db8::/32 or an address") from None
+
+
+def read_token(name: str) -> bytes:
+    """Return the first line of a file which is nobody else's to read. Raises ConfigError."""
+    try:
+        with Path(name).open("rb") as file:
+            if os.fstat(file.fileno()).st_mode & 0o007:
+                raise ConfigError(f"--bridge-token {name} can be read by everybody here: chmod o= {name}")
+            token = file.readline(2 * TOKEN_MOST).rstrip(b"\r\n")
+    except OSError as error:
+        raise ConfigError(f"--bridge-token {name} cannot be read: {error.strerror}") from None
+    if not TOKEN_LEAST <= len(token) <= TOKEN_MOST:
+        raise ConfigError(
+            f"--bridge-token {name}: its first line has {len(token)} bytes, and a token {TOKEN_LEAST} to {TOKEN_MOST}; "
+            f"make one with: openssl rand -hex 32"
+        )
+    return token
+
+
+def exposure_error(settings: Settings, *, keyed: bool) -> str | None:
+    """Say why the bridge may not listen where it is told to, and what to give; None if it may. `keyed`: with keys."""
+    bridge = settings.bridge
+    if bridge is None or settings.insecure or is_loopback(parse_address(bridge, what="--bridge")[0]):
+        return None
+    if keyed and (settings.bridge_allow or settings.bridge_token):
+        return None
+    open_to_all = f"--bridge {bridge} listens on the network, where anybody could run tasks"
+    if keyed:
+        return f"{open_to_all}: say who may with --bridge-allow CIDR, --bridge-token FILE, or both"
+    return (
+        f"{open_to_all}: `meshctl keygen` makes keys, with which --bridge-allow CIDR or --bridge-token FILE opens it "
+        "to some; --insecure does without"
+    )
 
 
 def find_file(named: str | None) -> Path | None:

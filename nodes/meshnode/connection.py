@@ -8,15 +8,15 @@ decides; here it is carried out.
 import asyncio
 import select
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from fcntl import ioctl
 from termios import FIONREAD
-from typing import Protocol
 
+from mesh.errors import MeshError
 from mesh.wire.messages import NodeItem
 from meshnode.core.conversation import CROWDED_BYTES, Conversation, Phase
-from meshnode.core.events import Event
+from meshnode.host import Host
+from meshnode.tls import Line
 
 UNSENT_BYTES = 256 << 20
 """Bytes of replies that may wait for one caller: what its jobs in flight return comes, though it does not read."""
@@ -40,46 +40,27 @@ _view = memoryview(_piece)
 """Input is read into this, a piece at a time."""
 
 
-class Host(Protocol):
-    """What a connection asks of the bridge that accepted it. `post` tells the scheduler."""
-
-    unread: float
-    rescued: int
-    loop: asyncio.AbstractEventLoop
-    poll: select.epoll
-    post: Callable[[Event], None]
-
-    @property
-    def crowded(self) -> bool:
-        """Do all connections together hold too much?"""
-
-    def opened(self, connection: "Connection") -> str | None:
-        """Count a connection in; return why there is no room for it, if so."""
-
-    def closed(self, connection: "Connection") -> None:
-        """Count a connection out. What it asked for may still run."""
-
-    def finished(self, connection: "Connection") -> None:
-        """Forget a connection: nothing of it is left."""
-
-    def weigh(self, more: int) -> None:
-        """Count bytes that wait, or fewer of them."""
-
-    def gave_up(self, connection: "Connection", unsent: int) -> None:
-        """Count a connection that is closed since its caller does not read, and say so."""
-
-
 class Connection:
-    """One plain socket. What happens is told to the conversation, and ends in one `_turn` unless all is plain."""
+    """One plain socket. What happens is told to the conversation, and ends in one `_turn` unless all is plain.
+
+    `before` is what has been read of it already.
+    """
 
     __slots__ = (
-        "_advancing", "_closing", "_conversation", "_ended", "_failed", "_held_turns", "_holding",
+        "_advancing", "_before", "_closing", "_conversation", "_ended", "_failed", "_held_turns", "_holding",
         "_host", "_line", "_loop", "_lost", "_loud", "_mask", "_shut", "_socket", "_timer", "_timer_at", "_unsent",
         "_weight", "address", "descriptor", "keys", "reading",
     )  # fmt: skip
 
     def __init__(
-        self, host: Host, accepted: socket.socket, address: str, conversation: Conversation, keys: tuple[int, int]
+        self,
+        host: Host,
+        accepted: Line,
+        address: str,
+        conversation: Conversation,
+        keys: tuple[int, int],
+        *,
+        before: bytes = b"",
     ) -> None:
         self.address = address
         self.descriptor = accepted.fileno()
@@ -88,6 +69,7 @@ class Connection:
         self._loop = host.loop
         self._socket = accepted
         self._conversation = conversation
+        self._before = before
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._unsent = bytearray()
@@ -114,13 +96,27 @@ class Connection:
 
     def begin(self) -> None:
         """Take up the conversation."""
-        self._host.poll.register(self.descriptor, self._mask)
-        why = self._host.opened(self)
+        why = self._enter()
         if why is not None:
             self._conversation.refuse(f"this node takes no more: {why}", self._loop.time())
             self._turn()
-        else:
+            return
+        if self._before:
+            before, self._before = self._before, b""
+            self._conversation.received(before, self._loop.time())
+            self._turn()
+        if self.reading and not self._lost:
             self.read(self._loop.time())  # who has connected has mostly written already
+
+    def refuse(self, kind: type[MeshError], why: str) -> None:
+        """Say why there will be no conversation, and end."""
+        self._enter()
+        self._conversation.refuse(why, self._loop.time(), kind=kind)
+        self._turn()
+
+    def _enter(self) -> str | None:
+        self._host.poll.register(self.descriptor, self._mask)
+        return self._host.opened(self)
 
     def ready(self, what: int, now: float) -> None:
         """Do what the socket is ready for."""
@@ -180,7 +176,6 @@ class Connection:
         with suppress(OSError):
             while left > 0 and (size := self._socket.recv_into(_piece, 0, socket.MSG_DONTWAIT)):
                 left -= size
-                self._host.rescued += size
                 self._conversation.received(bytes(_view[:size]), self._loop.time())
 
     def _drop(self) -> None:

@@ -9,7 +9,7 @@ from mesh.client import Client
 from mesh.core.record import JobRecord
 from mesh.errors import Failure, MeshBusy, MeshError
 from mesh.keys import NO_KEYS
-from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec
+from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec, trace_of
 from mesh.wire.payload import pack_failure
 from meshnode.config import Settings
 from meshnode.core import text
@@ -62,6 +62,7 @@ class Forwarder(Client):
                 forwarded=True,
                 attempt=submit.attempt,
                 crashes=held.crashes,
+                trace=trace_of(submit.options),
                 held=held,
                 _ended=self._ended,
             )

@@ -10,20 +10,21 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 import msgspec
 
 from mesh.core.grants import ALLOWED, ANYBODY
-from mesh.errors import ProtocolError
+from mesh.errors import ConfigError, ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
-from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, TaskSpec, Welcome
+from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, Submit, TaskSpec, Welcome
 from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
 from meshnode.config import DEFAULT_PORT, Settings
 from meshnode.control import Control, Status
+from meshnode.core.counts import Counts
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -55,9 +56,12 @@ from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
 from meshnode.guard import Guard
+from meshnode.metrics import BridgeSeen, Seen, WorkersSeen
 from meshnode.notify import Notifier
+from meshnode.pages import MetricsPage, health, readiness
 from meshnode.steering import Steering, describe, in_one_line
 from meshnode.supervisor import Supervisor, zygote_config
+from meshnode.web import Page, Web
 
 log = logging.getLogger("meshnode")
 T = TypeVar("T")
@@ -92,6 +96,8 @@ class Node:
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
         self._notifier = Notifier.from_environment()
+        self._counts = Counts() if settings.http else None
+        self._web = self._pages(settings.http) if settings.http else None
         self._endpoint = ""
         self._loop = asyncio.get_running_loop()
         self._events: list[Event] = []
@@ -113,6 +119,7 @@ class Node:
             slots=settings.workers,
             turn=self._take,
             on_served=self._serve,
+            job_at=self._job_at,
             max_jobs=settings.max_tasks_per_child,
             jitter=settings.max_tasks_jitter,
             max_memory=settings.max_memory_per_child,
@@ -143,6 +150,8 @@ class Node:
         try:
             if self._control is not None:
                 await self._control.listen()
+            if self._web is not None:
+                await self._web.listen()
             if await self._or_stop(self._start()):
                 await self._stop.wait()
             return await self._finish()
@@ -166,6 +175,7 @@ class Node:
             limit=settings.limit,
             elsewhere=self._forwarder,
             taken_up=self._supervisor.taken_up,
+            counts=self._counts,
         )
         about = self._served = self._about(tasks)
         self._peers = Peers(about)
@@ -235,10 +245,7 @@ class Node:
         )  # fmt: skip
         log.info("clients: %s (%s)", endpoint, _reach(settings))
         if self._bridge is not None:
-            host, _, port = self._bridge.address.rpartition(":")
-            task = next((task.name for task in tasks if task.bridge), "$ping")
-            log.info("bridge: %s (try: echo '{\"function\":\"%s\"}' | nc -N %s %s)", self._bridge.address, task,
-                     host.strip("[]"), port)  # fmt: skip
+            log.info("bridge: %s (%s)", self._bridge.address, self._bridge.hint(tasks))
 
     # what it is told while it runs
 
@@ -284,11 +291,24 @@ class Node:
             news.append(Drain())
         self._take([Served(tasks), *(Spoken(peer.owner, news) for peer in self._peers.everyone())])
 
+    def _job_at(self, worker: int, seq: int) -> Submit | None:
+        """Return the job that a worker has under this number."""
+        there = self._scheduler.pool.workers.get(worker) if self._scheduler else None
+        held = there.outstanding.get(seq) if there is not None else None
+        return None if held is None else held.submit
+
     async def reload(self) -> str | None:
-        """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""
+        """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing.
+
+        Before that the bridge's token and certificate are read again.
+        """
         self._notifier.reloading()
         try:
+            if self._bridge is not None:
+                self._bridge.read_secrets()
             return await self._supervisor.reload()
+        except ConfigError as error:
+            return str(error)
         finally:
             self._notifier.reloaded()
 
@@ -301,6 +321,46 @@ class Node:
             bridge=self._bridge.address if self._bridge else "",
             clients=len(self._peers) if self._scheduler else 0,
         )  # fmt: skip
+
+    def _pages(self, address: str) -> Web:
+        from importlib.metadata import version
+
+        self._version = version("meshnode")
+        pages: dict[str, Callable[[], Awaitable[Page]]] = {
+            "/health": lambda: health(self.status()),
+            "/ready": lambda: readiness(self.status()),
+            "/metrics": MetricsPage(self._seen),
+        }
+        return Web(address, pages)
+
+    def _seen(self) -> Seen:
+        """Tell all that is to be measured, as of now."""
+        supervisor, bridge, scheduler = self._supervisor, self._bridge, self._scheduler
+        workers = WorkersSeen(supervisor.started, supervisor.died, supervisor.killed, supervisor.recycled)
+        callers = BridgeSeen()
+        if bridge is not None:
+            callers = BridgeSeen(
+                open=bridge.open,
+                connections=bridge.connections,
+                requests=bridge.requests,
+                refused=bridge.refused,
+                barred=bridge.barred,
+                strangers=bridge.strangers,
+                closed_unread=bridge.closed_unread,
+            )
+        malformed = self._oddities.malformed + (self._peers.malformed if scheduler else 0)
+        return Seen(
+            status=self.status(),
+            version=self._version,
+            epoch=self._served.epoch.hex() if scheduler else "",
+            started=time.time() - (time.monotonic() - self._began),
+            idle=scheduler.pool.free if scheduler else 0,
+            counts=(self._counts or Counts()).as_of_now(),
+            workers=workers,
+            bridge=callers,
+            malformed=malformed,
+            unknown=self._oddities.unknown,
+        )
 
     async def _finish(self) -> int:
         """Leave: say goodbye, finish what is held within the grace, end the workers."""
@@ -336,6 +396,8 @@ class Node:
             if timer is not None:
                 timer.cancel()
         await self._steering.close()
+        if self._web is not None:
+            await self._web.close()
         if self._announcement is not None:
             await self._announcement.close()
         if self._bridge is not None:

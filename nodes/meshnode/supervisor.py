@@ -73,9 +73,11 @@ _DEATHS_S = 1.0
 class Supervisor:
     """Keeps `slots` workers at work, and `spares` more if it is told to. `turn` is called with the events of each turn.
 
-    `on_served` is called with the tasks that are served from now on whenever they change. `max_jobs`: jobs after which
+    `on_served` is called with the tasks that are served from now on whenever they change; `job_at` tells which job a
+    worker has under a number, for the log. `max_jobs`: jobs after which
     a worker is replaced, at random up to `jitter` fewer; `max_memory`: bytes of its own memory after which it is.
-    `unhealthy` says why the node has no workers, while it has none.
+    `unhealthy` says why the node has no workers, while it has none. `died`, `killed`, `recycled` count workers that
+    ended by themselves, were killed for a job of theirs, and were replaced for their jobs or their memory.
     """
 
     def __init__(
@@ -85,15 +87,18 @@ class Supervisor:
         slots: int,
         turn: Callable[[list[Event]], None],
         on_served: Callable[[list[TaskSpec]], None],
+        job_at: Callable[[int, int], Submit | None] = lambda worker, seq: None,
         max_jobs: int | None = None,
         jitter: int = 0,
         max_memory: int | None = None,
     ) -> None:
         self.unhealthy: str | None = None
+        self.died = self.killed = self.recycled = 0
         self.slots = slots
         self._config = config
         self._turn = turn
         self._on_served = on_served
+        self._job_at = job_at
         self._max_jobs = max_jobs
         self._jitter = jitter
         self._max_memory = max_memory
@@ -121,6 +126,11 @@ class Supervisor:
         self._none_left = asyncio.Event()
 
     # starting
+
+    @property
+    def started(self) -> int:
+        """How many workers were forked."""
+        return self._last_key
 
     async def load(self) -> list[TaskSpec]:
         """Start the zygote and return the tasks of the application. Raises ConfigError if it does not import."""
@@ -456,6 +466,7 @@ class Supervisor:
         self._take_outcomes(link, events, all_of_them=True)
         started = self._words[link.place * WORDS]
         self._drop(link)
+        self._count_death(link)
         link.settle(text)
         if link.ready:
             events.append(WorkerLost(link.key, started, text))
@@ -465,9 +476,24 @@ class Supervisor:
             if not self._links:
                 self._none_left.set()
         elif not link.ending and link.slot < self.slots:
-            self._succeed(link, text)
+            self._succeed(link, text, self._about(link, started, events))
 
-    def _succeed(self, link: Link, text: str) -> None:
+    def _count_death(self, link: Link) -> None:
+        if link.doomed:
+            self.killed += 1
+        elif not (link.ending or self._stopping):
+            self.died += 1
+
+    def _about(self, link: Link, started: int, events: list[Event]) -> dict[str, object]:
+        """Say for the log which worker it was, and which job it ran if that had not ended."""
+        about: dict[str, object] = {"worker": link.slot}
+        told = [one for event in events if isinstance(event, Ended) and event.worker == link.key for one in event.ran]
+        job = self._job_at(link.key, started)
+        if job is not None and not any(one.first <= started < one.first + len(one.ends) for one in told):
+            about |= {"job": job.id.hex(), "task": job.task}
+        return about
+
+    def _succeed(self, link: Link, text: str, about: dict[str, object]) -> None:
         """Start another worker in the place of one that died, unless its successor is on the way."""
         if self._generation is None:
             return
@@ -479,6 +505,7 @@ class Supervisor:
         log.warning(
             "worker %d (process %d) ended: %s; %s", link.slot, link.pid, text,
             f"another starts in {delay:.1f} s" if delay else "another starts",
+            extra=about,
         )  # fmt: skip
         if not any(other.ready for other in self._links.values()) and not link.ready:
             self._sicken(f"no worker can set up ({text}); its traceback stands in the log")
@@ -561,6 +588,7 @@ class Supervisor:
             self._take_outcomes(link, events, all_of_them=True)
             started = self._words[link.place * WORDS]
             self._drop(link)
+            self._count_death(link)
             link.settle("its zygote died")
             if link.ready:
                 events.append(WorkerLost(link.key, started, "its zygote died"))
@@ -613,7 +641,8 @@ class Supervisor:
         link = self._links.get(key)
         if link is None or link.replaced or link.ending or self._generation is None or not self._generation.is_loaded:
             return
-        log.info("worker %d (process %d) is replaced by a fresh one", link.slot, link.pid)
+        log.info("worker %d (process %d) is replaced by a fresh one", link.slot, link.pid, extra={"worker": link.slot})
+        self.recycled += 1
         self._try_fork(link.slot, self._generation, replaces=link)
 
     def end_one(self, key: int) -> None:
@@ -631,7 +660,8 @@ class Supervisor:
             if link.ready and not link.replaced and link.replaces is None:
                 size = own_memory(link.pid)
                 if size > self._max_memory:
-                    log.info("worker %d (process %d) has %d MiB of its own", link.slot, link.pid, size >> 20)
+                    text = "worker %d (process %d) has %d MiB of its own"
+                    log.info(text, link.slot, link.pid, size >> 20, extra={"worker": link.slot})
                     self.replace(link.key)
         self._later(MEMORY_S, self._weigh)
 
@@ -725,7 +755,8 @@ class Supervisor:
 
     def _give_up(self, link: Link, error: OSError) -> None:
         """No descriptor or no memory is left for a body: replace the worker, so that its orders go to others."""
-        log.error("worker %d (process %d) cannot be reached (%s): it is replaced", link.slot, link.pid, error.strerror)
+        text = "worker %d (process %d) cannot be reached (%s): it is replaced"
+        log.error(text, link.slot, link.pid, error.strerror, extra={"worker": link.slot})
         link.signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -755,6 +786,9 @@ def zygote_config(settings: Settings) -> Config:
         places=4 * settings.workers,
         concurrency=settings.concurrency,
         limit=settings.limit,
+        mesh=settings.mesh,
+        log_level=settings.log_level,
+        log_json=settings.log_json,
     )
 
 

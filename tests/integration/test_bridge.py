@@ -773,9 +773,8 @@ async def test_reading_pauses_while_much_waits_and_goes_on_after() -> None:
 
 
 @on_both_loops
-async def test_all_connections_together_hold_a_bounded_amount(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bridge_module, "HELD_BYTES", 2 << 20)
-    async with a_node() as node, node.caller() as small, node.caller() as large:
+async def test_all_connections_together_hold_a_bounded_amount() -> None:
+    async with a_node(bridge_max_held=2 << 20) as node, node.caller() as small, node.caller() as large:
         large.writer.write(b"a" * (5 << 20))
         error = (await large.line())["error"]
         assert error["type"] == "MeshBusy"
@@ -785,11 +784,8 @@ async def test_all_connections_together_hold_a_bounded_amount(monkeypatch: pytes
 
 
 @on_both_loops
-async def test_too_many_connections_are_turned_away(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(bridge_module, "MOST_OF_ONE_ADDRESS", 2)
-    async with a_node() as node:
+async def test_too_many_connections_are_turned_away(caplog: pytest.LogCaptureFixture) -> None:
+    async with a_node(bridge_max_per_address=2) as node:
         async with node.caller() as first, node.caller() as second:
             assert [await first.ask(note(1)), await second.ask(note(2))] == [1, 2]
             for _ in range(2):
@@ -797,11 +793,11 @@ async def test_too_many_connections_are_turned_away(
                     assert (await third.line())["error"]["type"] == "MeshBusy"
                     assert await third.end() == b""
             assert node.bridge.refused == 2
-            node.bridge._most = 1
+            node.bridge._guests.most = 1
             async with node.caller() as third:
                 assert "1 connections are open" in (await third.line())["error"]["message"]
         await node.until(lambda: not node.bridge._open)
-        assert not node.bridge._of_address
+        assert not node.bridge._guests.addresses
     assert len(caplog.records) == 1
 
 
@@ -828,6 +824,7 @@ async def test_the_accepted_sockets_are_kept_alive_and_send_at_once() -> None:
         await caller.ask(note(1))
         (connection,) = node.bridge._open
         accepted = connection._socket
+        assert isinstance(accepted, socket.socket)
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 55
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

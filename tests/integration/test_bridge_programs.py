@@ -369,7 +369,7 @@ def test_a_pipeline_in_a_document_prints_what_stands_below_it(tmp_path: Path, do
 
 
 def test_the_php_in_the_document_gets_its_reply(tmp_path: Path) -> None:
-    (code,) = blocks("docs/text-protocol.md", "php")
+    code, _ = blocks("docs/text-protocol.md", "php")
     (tmp_path / "tasks.py").write_text(blocks("README.md", "python")[0])
     with NodeProcess(tmp_path, bridge=True) as node:
         assert "127.0.0.1:12345" in code

@@ -150,7 +150,7 @@ def test_config_shows_that_insecure_opens_all_interfaces(tmp_path: Path) -> None
     [
         ("wrokers = 3", "sets 'wrokers', which is no setting; did you mean 'workers'?"),
         ("bridge-idel = 3", "sets 'bridge-idel', which is no setting; did you mean 'bridge-idle'?"),
-        ("[network]\nbind = 1", "sets 'network', which is no setting; known are advertise, allow-network, bind"),
+        ("[zone]\nbind = 1", "sets 'zone', which is no setting; known are advertise, allow-network, bind"),
         ("workers = many", "is not TOML"),
         ('workers = "many"', "'many' is not a valid integer"),
         ("workers = 0", "0 is not in the range 1<=x<=4096"),

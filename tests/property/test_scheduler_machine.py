@@ -41,6 +41,7 @@ from mesh.wire.messages import (
     TaskSpec,
     Unknown,
 )
+from meshnode.core.counts import Counts
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -227,7 +228,13 @@ class Mesh(RuleBasedStateMachine):
     def begin(self, concurrency: int, *, known: bool) -> None:
         self.concurrency = concurrency
         self.scheduler = Scheduler(
-            [*TASKS, SLOW], slots=SLOTS, concurrency=concurrency, cores=CORES, backlog=BACKLOG, elsewhere=self.elsewhere
+            [*TASKS, SLOW],
+            slots=SLOTS,
+            concurrency=concurrency,
+            cores=CORES,
+            backlog=BACKLOG,
+            elsewhere=self.elsewhere,
+            counts=Counts(),
         )
         if known:
             for name in ("quick", "co", "safe", "limited"):
@@ -906,6 +913,18 @@ class Mesh(RuleBasedStateMachine):
         self.send(worker)
         self.hear(worker)
 
+    def the_counts_agree(self) -> None:
+        """Every end is counted, once: what an owner was told, or what nobody was there to hear."""
+        counts = self.scheduler.counts
+        assert counts is not None
+        ended = sum(sum(count.ended.values()) for count in counts.tasks.values())
+        assert all(how >= 0 for count in counts.tasks.values() for how in count.ended.values())
+        told = sum(bool(story.items) for story in self.stories)
+        assert told <= ended + counts.forwarded["ok"] + counts.late
+        assert ended <= len(self.stories)
+        given = sum(bool(story.given) for story in self.stories)
+        assert sum(sum(count.wait.counts) for count in counts.tasks.values()) == given
+
     def nothing_stays(self) -> None:
         for story in self.stories:
             assert len(story.items) == 1 or (story.owner.gone and not story.items), "every job ends"
@@ -922,6 +941,7 @@ class Mesh(RuleBasedStateMachine):
         assert not scheduler._to_stop
         assert scheduler.next_wake() is None
         assert scheduler.held == scheduler.backlog.count == scheduler.backlog.bridge == 0
+        self.the_counts_agree()
         assert scheduler.pool.free == SLOTS
         assert all(worker.load == 0.0 for worker in scheduler.pool.workers.values())
         assert Empty() in scheduler.handle([Draining()], self.now)

@@ -23,6 +23,7 @@ LIGHT = [
     "mesh.wire.codec",
     "mesh.wire.messages",
     "mesh.wire.payload",
+    "meshnode.worker.journal",
 ]
 """Modules that a worker process may load."""
 

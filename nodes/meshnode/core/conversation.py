@@ -21,7 +21,7 @@ from meshnode.core.events import CancelAsked, Event, Submitted
 from meshnode.core.held import FOREVER, Owner
 from meshnode.core.lane import Lane
 from meshnode.core.replies import Replies
-from meshnode.core.request import Asked, Catalogue, Desk, failed, outcome
+from meshnode.core.request import MARKED, Asked, Catalogue, Desk, OpenTasks, failed, outcome
 from meshnode.core.text import Lines
 
 PARALLEL = 128
@@ -67,16 +67,33 @@ UNREAD_S = 60.0
 _GONE = "its caller ended the connection before it started"
 
 
+LINE_S = 10.0
+"""Seconds for a line to come, and one more for each `LINE_RATE` bytes of it that have come. A caller that begins lines
+and leaves them costs a descriptor and its share of an address's connections for no longer."""
+
+LINE_RATE = 1024
+"""Bytes of a line that buy it another second: slower than any link on which large lines make sense."""
+
+SLOW_S = 300.0
+"""Seconds that one line may take at most, however much of it has come."""
+
+
 class Limits(Struct, frozen=True):
     """What one connection may do. `line` is bytes, the others are seconds; `idle` is None for as long as it likes.
 
-    `unread`: how long replies may wait for a caller that does not read. `slow`: how long one line may take.
+    `unread`: how long replies may wait for a caller that does not read. `begun`: how long a line may take of which next
+    to nothing has come (`LINE_RATE`), `slow`: how long any may.
     """
 
     line: int = 10 * 1024 * 1024
     unread: float = UNREAD_S
-    slow: float = 300.0
+    begun: float = LINE_S
+    slow: float = SLOW_S
     idle: float | None = None
+
+    def patience(self, pending: int) -> float:
+        """Seconds in which a line of which so many bytes have come is to end."""
+        return min(self.begun + pending / LINE_RATE, max(self.slow, self.begun))
 
 
 class Phase(Enum):
@@ -103,12 +120,13 @@ class Conversation:
         limits: Limits,
         draining: bool,
         now: float,
+        is_open: OpenTasks = MARKED,
     ) -> None:
         self.phase = Phase.OPEN
         self.requests = 0
         self.unread = False
         self._limits = limits
-        self._desk = Desk(catalogue, new_id, draining=draining)
+        self._desk = Desk(catalogue, new_id, draining=draining, is_open=is_open)
         self._keys = keys
         self._ordered = Lane(Owner(keys[0], most=1, windowed=False), most=ORDERED_AHEAD, most_bytes=ORDERED_BYTES)
         self._parallel: Lane | None = None
@@ -234,7 +252,7 @@ class Conversation:
         """When the line that has begun takes too long. While an answer was owed reading may have been paused."""
         if self._partial_since is None:
             return FOREVER
-        return max(self._partial_since, self._active_at) + self._limits.slow
+        return max(self._partial_since, self._active_at) + self._limits.patience(self._lines.pending)
 
     @property
     def _idle_deadline(self) -> float:
@@ -388,9 +406,9 @@ class Conversation:
         self._say_goodbye()
         self._settle(now)
 
-    def refuse(self, why: str, now: float) -> None:
-        """Answer what was asked so far, say that there is too much to do for more, and end."""
-        self._stop(MeshBusy, why)
+    def refuse(self, why: str, now: float, *, kind: type[MeshError] = MeshBusy) -> None:
+        """Answer what was asked so far, say why there will be no more, and end."""
+        self._stop(kind, why)
         self.advance(now)
 
     def shut(self, now: float) -> None:
@@ -422,7 +440,10 @@ class Conversation:
             self.unread = True
             self.lost(now)
         elif not self._busy and self._partial_deadline <= now:
-            self._stop(ProtocolError, f"the line did not end within {self._limits.slow:g} s")
+            came = self._lines.pending
+            self._stop(
+                ProtocolError, f"the line did not end within {self._limits.patience(came):.3g} s, {came} bytes long"
+            )
         elif not self._busy and self._idle_deadline <= now:
             self._stop(None)
         self.advance(now)

@@ -15,6 +15,9 @@ UNBOUNDED = 2**31
 
 FOREVER = float("inf")
 
+COUNTED = -1.0
+"""`since` of a job that has been given to a worker before: how long it waited then is counted."""
+
 KINDS = 3
 WHOLE, COROUTINE, ELSEWHERE = range(KINDS)
 """What a task's jobs wait for: a whole worker, a place for a coroutine in one, another node."""
@@ -71,7 +74,7 @@ class Held(Struct, gc=False, eq=False):
     cancelled while it seemed to run. `forwarded`: another node has it. `alarm`: its entry among the deadlines.
     `told`: its owner has heard that it is held. `kept`: it outlives its owner. `delayed`: it waits for its time to be
     tried again. `retries`, `crashes`: how often its task asked for that, how many workers died of it.
-    `stopping`: how far its owner wanted it cancelled when it last said so.
+    `stopping`: how far its owner wanted it cancelled when it last said so. `since`: when it was taken in, or `COUNTED`.
     """
 
     submit: Submit
@@ -91,6 +94,7 @@ class Held(Struct, gc=False, eq=False):
     retries: int = 0
     crashes: int = 0
     stopping: int = -1
+    since: float = COUNTED
 
     @property
     def waits(self) -> bool:

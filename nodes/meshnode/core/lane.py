@@ -7,6 +7,8 @@ from mesh.wire.messages import Options, Submit
 from meshnode.core.held import FOREVER, Owner
 from meshnode.core.request import Asked, milliseconds
 
+_DEFAULTS = Options()
+
 
 class Lane:
     """Bounded ahead: `most` jobs and `most_bytes` of arguments, beyond the first; the rest waits in its order.
@@ -65,7 +67,7 @@ class Lane:
         if self._flying >= self._most or self._bytes + asked.size > self._most_bytes:
             return False
         assert asked.submit is not None
-        return not self.owner.ordered or asked.submit.options == self._options
+        return not self.owner.ordered or _priority(asked.submit.options) == _priority(self._options)
 
     def land(self, asked: Asked) -> None:
         """One of those that went has ended."""
@@ -79,3 +81,7 @@ class Lane:
             self._waiting = deque(asked for asked in self._waiting if not which(asked))
             self.waiting_bytes -= sum(asked.size for asked in out)
         return out
+
+
+def _priority(options: Options | None) -> int:
+    return (options or _DEFAULTS).priority

@@ -1,7 +1,8 @@
 """What a bridge caller's line comes to: a job, or an answer at once. Pure: `docs/text-protocol.md`."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Protocol, assert_never
 
 from msgspec import Struct
@@ -72,6 +73,25 @@ class Catalogue(Protocol):
         """Return the description of a task that some node serves."""
 
 
+class OpenTasks:
+    """Says of a task whether plain sockets may run it: it is marked `bridge=True`, or one of these globs names it."""
+
+    def __init__(self, globs: Sequence[str] = ()) -> None:
+        self._globs = tuple(globs)
+        self._named: dict[str, bool] = {}
+
+    def __call__(self, spec: TaskSpec) -> bool:
+        """Is it open?"""
+        return spec.bridge or self.named(spec.name)
+
+    def named(self, task: str) -> bool:
+        """Does a glob name this task, which some node serves?"""
+        found = self._named.get(task)
+        if found is None:
+            found = self._named[task] = any(fnmatchcase(task, glob) for glob in self._globs)
+        return found
+
+
 class Asked(Struct, eq=False):
     """One request until its answer is written; without `submit` there is no job behind it.
 
@@ -87,12 +107,24 @@ class Asked(Struct, eq=False):
     answer: bytes | None = None
 
 
+MARKED = OpenTasks()
+"""Open where nothing else is said: the tasks that are marked."""
+
+
 class Desk:
     """Reads lines for one connection. `new_id` gives each job its id, which is unique for ever."""
 
-    def __init__(self, catalogue: Catalogue, new_id: Callable[[], bytes], *, draining: bool) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        new_id: Callable[[], bytes],
+        *,
+        draining: bool,
+        is_open: OpenTasks = MARKED,
+    ) -> None:
         self.draining = draining
         self._catalogue = catalogue
+        self._is_open = is_open
         self._new_id = new_id
 
     def take(self, line: bytes, now: float, *, open_tags: Container[bytes]) -> Asked:
@@ -110,7 +142,7 @@ class Desk:
         spec = self._catalogue.knows(request.function)
         if spec is None:
             return refused(tag, UnknownTask, self._unknown(request.function[:_SHOWN]))
-        if not spec.bridge:
+        if not self._is_open(spec):
             return refused(tag, NotAllowed, f"the task {spec.name!r} is not open to plain sockets")
         return self._job(request, spec, now)
 
@@ -127,9 +159,11 @@ class Desk:
         for line in piece[:-1].split(b"\n"):
             plain = text.plain(line)
             entry = None if plain is None else tasks.get(plain[0])
-            if plain is None or entry is None or not entry.spec.bridge:
+            if plain is None or entry is None:
                 return None
             spec = entry.spec
+            if not spec.bridge and not self._is_open(spec):
+                return None
             job = Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[spec.priority], plain[1])
             if spec.timeout is not None:
                 job.remaining = milliseconds(spec.timeout)
@@ -142,16 +176,19 @@ class Desk:
     def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:
         timeout = spec.timeout if request.timeout is None else request.timeout
         priority = spec.priority if request.priority is None else request.priority
+        options = _OPTIONS[priority]
+        if request.trace is not None:
+            options = Options(priority=priority, trace=request.trace)
         return Asked(
             request.tag,
-            Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[priority], request.args),
+            Submit(self._new_id(), 1, spec.name, FORM_JSON, None, options, request.args),
             size=len(request.args),
             expires=FOREVER if timeout is None else now + timeout,
             fragile=request.cancel_on_disconnect,
         )
 
     def _unknown(self, name: str) -> str:
-        open_here = [name for name, entry in self._catalogue.tasks.items() if entry.spec.bridge]
+        open_here = [name for name, entry in self._catalogue.tasks.items() if self._is_open(entry.spec)]
         near = get_close_matches(name, open_here)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         return f"no node serves a task {name!r}{hint}"

@@ -38,6 +38,7 @@ from mesh.wire.messages import (
 )
 from meshnode.core.backlog import LOOK, Backlog, Elsewhere, Nowhere, waiting
 from meshnode.core.callers import Callers
+from meshnode.core.counts import FAILED, OK, Counts
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -75,7 +76,7 @@ from meshnode.core.events import (
     WorkerLost,
     WorkerReady,
 )
-from meshnode.core.held import COROUTINE, ELSEWHERE, FOREVER, KINDS, UNBOUNDED, WHOLE, Held, Owner, TaskEntry
+from meshnode.core.held import COROUTINE, COUNTED, ELSEWHERE, FOREVER, KINDS, UNBOUNDED, WHOLE, Held, Owner, TaskEntry
 from meshnode.core.orders import Ran
 from meshnode.core.outcomes import Outcomes
 from meshnode.core.pool import MOST, Pool, Worker
@@ -100,6 +101,7 @@ class Scheduler:
     `slots`: workers that the node is to have. `backlog`: jobs held at most. `elsewhere` answers for the rest of
     the mesh, where bridge jobs go on to when no slot is free here. `taken_up` says which order a worker has taken
     up last.
+    `counts`: where to count what becomes of the jobs, if that is wanted.
     `held`: jobs that it has taken in and not ended. Its parts: the workers (`pool`), what waits (`backlog`), what
     owners are told (`word`).
     """
@@ -115,6 +117,7 @@ class Scheduler:
         limit: float | None = None,
         elsewhere: Elsewhere | None = None,
         taken_up: Callable[[int], int] = lambda worker: 0,
+        counts: Counts | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._limit = limit
@@ -123,6 +126,9 @@ class Scheduler:
         self.pool = Pool(concurrency=concurrency, cores=max(1, min(cores, slots)))
         self.backlog = Backlog()
         self.word = Word(self.pool, slots)
+        self.counts = counts
+        if counts is not None:
+            counts.serve(self.tasks)
         self.held = 0
         self._most = backlog
         self._elsewhere = elsewhere or Nowhere()
@@ -287,9 +293,11 @@ class Scheduler:
                 continue
             if entry is None or refusal is not None or job_id in ids or room <= 0:
                 reason, text = refusal or self._no_room(owner, job_id)
-                owner.replies.append(Reject(job_id, submit.attempt, reason, text))
+                owner.replies.append(rejected := Reject(job_id, submit.attempt, reason, text))
+                if self.counts is not None:
+                    self.counts.ended(submit.task, rejected)
                 continue
-            held = Held(submit, entry, owner, FOREVER, cost=cost)
+            held = Held(submit, entry, owner, FOREVER, cost=cost, since=now)
             ids[job_id] = held
             run.append(held)
             accepted.append(held)
@@ -320,7 +328,7 @@ class Scheduler:
         ):
             self._submitted(owner, [submit], now, stale=False)
             return
-        held = Held(submit, entry, owner, FOREVER, cost=entry.expected)
+        held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now)
         owner.jobs[submit.id] = held
         self.held += 1
         self.word.active[owner.key] = owner
@@ -377,19 +385,29 @@ class Scheduler:
             ended = self.pool.end(worker, range(one.first, one.first + len(one.ends)))
             self._observe(ended, one)
             owner: Owner | None = None
+            task = ""
+            told, failed, cancelled = len(ended), 0, 0
             for held, item in zip(ended, one.ends, strict=True):
                 if held is None:
+                    told -= 1
                     continue
                 if held.owner is not owner:
-                    owner = held.owner
+                    owner, task = held.owner, held.entry.spec.name
                     answered.append(owner)
                 owner.running -= 1
                 if held.over:
+                    told -= 1
+                    if self.counts is not None:
+                        self.counts.late += 1
                     if orphans and self._outcomes.ended(held):
                         self._outcomes.keep_orphaned(item, now)
                     continue
-                if type(item) is Failed and item.again is not None and self._asks_again(held, item.again, now):
-                    continue
+                if type(item) is Failed:
+                    if item.again is not None and self._asks_again(held, item.again, now):
+                        told -= 1
+                        continue
+                    failed += 1
+                    cancelled += held.unwanted
                 held.over = True
                 self.held -= 1
                 del owner.jobs[held.submit.id]
@@ -398,6 +416,8 @@ class Scheduler:
                 owner.replies.append(item)
                 if owner.gone:
                     self._outcomes.keep_orphaned(item, now)
+            if self.counts is not None and told:
+                self.counts.told(task, told, failed=failed, cancelled=cancelled)
         self.word.ended_at_worker(answered)
         for owner in answered:
             if owner.queued and not owner.windowed:
@@ -416,6 +436,8 @@ class Scheduler:
             if entry.quarantine.crashes:
                 entry.quarantine.survived()
             self.word.pace.finished(len(known), ran.spent / 1e9)
+            if self.counts is not None:
+                self.counts.ran(entry.spec.name, len(known), ran.spent / 1e9, ran.longest / 1e9)
 
     def _cancel(self, owner: Owner, job_id: bytes, how: int) -> None:
         held = owner.jobs.get(job_id)
@@ -460,6 +482,8 @@ class Scheduler:
         self.backlog.drop_all(owner)
         dropped: list[NodeItem] = []
         for held in [held for held in owner.jobs.values() if not held.kept]:
+            if self.counts is not None and not held.seq:
+                self.counts.dropped(held.entry.spec.name)
             if owner.windowed and held.seq:
                 self._outcomes.orphaned(held)
             elif owner.windowed:
@@ -551,6 +575,9 @@ class Scheduler:
         """Run a job once more, as the next attempt, after so many seconds."""
         held.submit.attempt += 1
         held.seq = held.worker = 0
+        held.since = COUNTED
+        if self.counts is not None:
+            self.counts.retried(held.entry.spec.name)
         if wait > 0:
             held.delayed = True
             self._later.push(now + wait, held)
@@ -562,6 +589,7 @@ class Scheduler:
         for held in reversed(jobs):
             held.owner.running -= 1
             held.seq = held.worker = 0
+            held.since = COUNTED
             if not held.over:
                 self._wait_again(held, now)
             elif self._outcomes.ended(held):
@@ -587,6 +615,8 @@ class Scheduler:
         held.owner.running -= 1
         held.forwarded = False
         held.crashes = max(held.crashes, event.crashes)
+        if self.counts is not None:
+            self.counts.forwarded["back" if item is None else FAILED if type(item) is Failed else OK] += 1
         if event.began:
             held.submit.attempt += 1
         if held.over:
@@ -610,6 +640,8 @@ class Scheduler:
         """Serve these tasks from now on. Jobs of others that wait go elsewhere."""
         former = self.tasks
         self.tasks = {spec.name: self._entry(spec) for spec in tasks}
+        if self.counts is not None:
+            self.counts.serve(self.tasks)
         for name, entry in former.items():
             anew = self.tasks.get(name)
             if anew is None:
@@ -691,7 +723,7 @@ class Scheduler:
 
     def _move(self, held: Held, owner: Owner) -> None:
         """Let a job that waits belong to another owner, at the end of what that has."""
-        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected)
+        again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, since=held.since)
         again.kept = held.kept
         if held.alarm is not None:
             self._set_alarm(again, held.expires)
@@ -802,6 +834,8 @@ class Scheduler:
 
     def _end(self, held: Held, item: Reject | Lost) -> None:
         """A job ends otherwise than at a worker. A client that cannot be reached just now may ask for that later."""
+        if self.counts is not None:
+            self.counts.ended(held.entry.spec.name, item)
         if held.owner.windowed:
             self._ends.append(item)
         if not held.owner.gone:
@@ -907,6 +941,8 @@ class Scheduler:
         Those that need a whole worker and are not short travel alone: what has been read cannot be taken back.
         """
         first = self.pool.give(worker, given)
+        if self.counts is not None:
+            self.counts.waited(entry.spec.name, given, now)
         jobs = [held.submit for held in given]
         known = self._dispatched.get(worker.key)
         if known is not None and known[0] is entry and (entry.runtime.short or entry.kind != WHOLE):

@@ -97,6 +97,7 @@ class _Envelope(Struct):
     timeout: Annotated[float, Meta(gt=0)] | None = None
     priority: Annotated[int, Meta(ge=0, le=9)] | None = None
     cancel_on_disconnect: bool | None = None
+    traceparent: Raw = _NOTHING
 
 
 class _Identity(Struct):
@@ -106,7 +107,10 @@ class _Identity(Struct):
 
 
 class Request(Struct, gc=False):
-    """One line that asks for a job. `tag` is its id as ASCII JSON, None without one; `args` is JSON or empty."""
+    """One line that asks for a job. `tag` is its id as ASCII JSON, None without one; `args` is JSON or empty.
+
+    `trace` is the traceparent that it belongs to, None without one or if it is none.
+    """
 
     function: str
     args: bytes
@@ -114,6 +118,7 @@ class Request(Struct, gc=False):
     timeout: float | None
     priority: int | None
     cancel_on_disconnect: bool
+    trace: str | None = None
 
 
 class BadRequest(Struct, gc=False):
@@ -145,6 +150,7 @@ def parse(line: bytes) -> Request | BadRequest:
         asked.timeout,
         asked.priority,
         bool(asked.cancel_on_disconnect),
+        _traceparent(asked.traceparent) if asked.traceparent else None,
     )
 
 
@@ -156,8 +162,20 @@ def plain(line: bytes) -> tuple[str, bytes] | None:
         return None
     if asked.id is not None or asked.timeout is not None or asked.priority is not None or asked.cancel_on_disconnect:
         return None
+    if asked.traceparent:
+        return None
     args = bytes(asked.args)
     return asked.function, b"" if args == b"null" else args
+
+
+_TRACEPARENT = re.compile(rb'"((?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})"')
+"""A traceparent of any version that has no more than those of version 00 (W3C Trace Context, 2.2)."""
+
+
+def _traceparent(raw: Raw) -> str | None:
+    """Read a traceparent; what is none is ignored, as its specification says."""
+    found = _TRACEPARENT.fullmatch(raw)
+    return found[1].decode() if found else None
 
 
 def _tag_of_wrong(line: bytes) -> bytes | None:

@@ -22,7 +22,7 @@ import setproctitle
 
 from mesh.errors import JobCancelled, UnknownTask
 from mesh.inner import Answer, InnerClient
-from mesh.tasks import Task, ambient
+from mesh.tasks import Task, ambient, current, no_job
 from mesh.wire.messages import Failed, Result, Submit
 from meshnode.core.orders import Call, End, Orders, Ran
 from meshnode.worker.catalogue import Application
@@ -95,7 +95,8 @@ class WorkerLoop:
 
     def serve(self) -> None:
         """Set up, work until there is no more to come, tear down."""
-        ambient.set(InnerClient(self._calls, send=self._call, receive=self._receive_answer, running=self._seq.get))
+        inner = InnerClient(self._calls, send=self._call, receive=self._receive_answer, running=self._seq.get)
+        ambient.set(inner)
         signal.signal(signal.SIGURG, self._nudged)
         signal.signal(signal.SIGALRM, self._limit_over)
         if self._application.needs_loop:
@@ -104,12 +105,22 @@ class WorkerLoop:
             self._loop = asyncio.new_event_loop()
             asyncio.set_event_loop(self._loop)
         self._set_up()
+        self._trace_if_wanted(inner)
         self._link.send(READY)
         if self._loop is None:
             self._serve_blocking()
         else:
             self._serve_on_loop(self._loop)
         self._tear_down()
+
+    def _trace_if_wanted(self, inner: InnerClient) -> None:
+        """Make spans around jobs if the application has set up OpenTelemetry."""
+        if "opentelemetry.trace" in sys.modules:
+            from mesh import tracing
+
+            if tracing.in_use():
+                self._runner.span = tracing.running
+                inner.tracing = tracing.handed_in
 
     # lifespans
 
@@ -120,6 +131,7 @@ class WorkerLoop:
             self._generators.append(generator)
 
     def _tear_down(self) -> None:
+        current.set(no_job)
         for generator in reversed(self._generators):
             try:
                 self._step(generator)

@@ -2,7 +2,8 @@
 
 import traceback
 import types
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from mesh.errors import (
     capped,
 )
 from mesh.tasks import Context, Task, current
-from mesh.wire.messages import FORM_JSON, Failed, Result, Submit
+from mesh.wire.messages import FORM_JSON, Failed, Result, Submit, trace_of
 from mesh.wire.payload import pack_failure, pack_result, unpack_arguments
 from meshnode.core.orders import End
 
@@ -35,17 +36,23 @@ class Runner:
 
     `limit`: seconds that a task may run which does not say so itself. `inside`: user code of a sync task runs, so that
     something may be raised in it; whoever does so clears it first, so that it happens once, and never outside.
+    `span` makes a span around a job, where the application traces.
     """
 
     def __init__(self, tasks: Sequence[Task[..., Any]], *, limit: float | None = None) -> None:
         self.tasks = {task.name: task for task in tasks}
         self.state = types.SimpleNamespace()
         self.inside = False
+        self.span: Callable[[str, Submit], AbstractContextManager[None]] | None = None
         self._limit = limit
 
     def limit(self, task: Task[..., Any]) -> float | None:
         """Return the seconds that a task may run; None for as long as it likes."""
         return self._limit if task.settings.limit is None else task.settings.limit
+
+    def _context(self, task: Task[..., Any], job: Submit) -> Context:
+        trace = trace_of(job.options) or (None, None)
+        return Context(self.state, job.id.hex(), task.name, job.attempt, *trace)
 
     def run(self, task: Task[..., Any], job: Submit) -> End:
         """Run a sync task's job to its end. Raises nothing: whatever happens is an outcome."""
@@ -53,8 +60,10 @@ class Runner:
             args, kwargs = arguments(task, job)
         except BaseException as error:  # noqa: BLE001  # even what can be made of a caller's bytes
             return failed(error, job)
-        current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
+        current.set(lambda: self._context(task, job))
         try:
+            if self.span is not None:
+                return outcome(self._run_in_span(task, job, args, kwargs), job)
             self.inside = True
             value = task.function(*args, **kwargs)
             self.inside = False
@@ -66,24 +75,38 @@ class Runner:
             self.inside = False
             return failed(error, job, again=task.settings.again(error))
 
+    def _run_in_span(self, task: Task[..., Any], job: Submit, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        assert self.span is not None
+        with self.span(task.name, job):
+            self.inside = True
+            try:
+                return task.function(*args, **kwargs)
+            finally:
+                self.inside = False
+
     async def run_async(self, task: Task[..., Awaitable[Any]], job: Submit) -> End:
         """Run an async task's job to its end. Raises nothing: whatever happens is an outcome."""
         try:
             args, kwargs = arguments(task, job)
         except BaseException as error:  # noqa: BLE001  # even what can be made of a caller's bytes
             return failed(error, job)
-        current.set(lambda: Context(self.state, job.id.hex(), task.name, job.attempt))
+        current.set(lambda: self._context(task, job))
         limit = self.limit(task)
         try:
-            if limit is None:
-                value = await task.function(*args, **kwargs)
-            else:
-                value = await _limited(task.function(*args, **kwargs), limit)
+            work = task.function(*args, **kwargs)
+            if self.span is not None:
+                work = _spanned(work, self.span(task.name, job))
+            value = await (work if limit is None else _limited(work, limit))
             return outcome(value, job)
         except ResultNotSerializable as error:
             return failed(error, job)
         except BaseException as error:  # noqa: BLE001  # user code; a cancelled task must not end the worker
             return failed(error, job, again=task.settings.again(error))
+
+
+async def _spanned(work: Awaitable[Any], span: AbstractContextManager[None]) -> Any:
+    with span:
+        return await work
 
 
 async def _limited(work: Awaitable[Any], limit: float) -> Any:

@@ -23,6 +23,7 @@ import setproctitle
 from mesh.errors import ConfigError
 from mesh.wire.messages import TaskSpec
 from meshnode.worker.catalogue import Application, load
+from meshnode.worker.journal import Journal, install
 from meshnode.worker.loop import WorkerLoop, ignore_signal
 
 PR_SET_PDEATHSIG = 1
@@ -42,6 +43,9 @@ class Config(msgspec.Struct):
     places: int
     concurrency: int
     limit: float | None = None
+    mesh: str = ""
+    log_level: str = "info"
+    log_json: bool = False
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -102,10 +106,11 @@ def die_with_parent(parent: int) -> None:
 class Zygote:
     """Forks workers on demand and reports their ends."""
 
-    def __init__(self, control: socket.socket, words: "memoryview[int]", config: Config) -> None:
+    def __init__(self, control: socket.socket, words: "memoryview[int]", config: Config, *, journal: Journal) -> None:
         self._control = control
         self._words = words
         self._config = config
+        self._journal = journal
         self._pid = os.getpid()
 
     def serve(self, application: Application) -> None:
@@ -174,6 +179,7 @@ class Zygote:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, ignore_signal)
             self._control.close()
+            self._journal.slot = order.slot
             words = self._words[order.place * WORDS : (order.place + 1) * WORDS]
             WorkerLoop(
                 link,
@@ -227,9 +233,11 @@ def main() -> int:
         control.send(_encode(loaded))
         return 1
     control.send(_encode(Loaded([task.spec() for task in loaded.tasks])))
+    journal = Journal(node=config.node, mesh=config.mesh, as_json=config.log_json)
+    install(journal, config.log_level)
     gc.collect()
     gc.freeze()  # what was imported stays shared between the workers: no collection touches it
-    Zygote(control, memoryview(shared).cast("Q"), config).serve(loaded)
+    Zygote(control, memoryview(shared).cast("Q"), config, journal=journal).serve(loaded)
     return 0
 
 

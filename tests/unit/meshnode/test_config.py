@@ -3,6 +3,7 @@
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,16 @@ from meshnode import config
 from meshnode.config import (
     Settings,
     endpoint,
+    exposure_error,
     find_file,
     host_name,
     is_loopback,
+    network,
     parse_address,
     parse_name,
     parse_size,
     read_file,
+    read_token,
     runtime_folder,
 )
 
@@ -188,6 +192,87 @@ def test_an_endpoint_needs_a_port(text: str) -> None:
 )
 def test_only_loopback_reaches_nobody_else(host: str, *, here_only: bool) -> None:
     assert is_loopback(host) is here_only
+
+
+# the bridge beyond this host
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("10.0.0.0/8", "10.0.0.0/8"), ("10.1.2.3", "10.1.2.3/32"), ("2001:db8::/32", "2001:db8::/32"), ("::1", "::1/128")],
+)
+def test_a_network_may_be_one_address(text: str, found: str) -> None:
+    assert network(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "host", "10.0.0.1/8", "10.0.0.0/33", "*", "10.0.0.0-10.0.0.9"])
+def test_what_is_no_network_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no network"):
+        network(text)
+
+
+def exposed(bridge: str | None = "0.0.0.0:1", **options: Any) -> Settings:
+    return Settings(targets=(), folder=".", workers=1, bridge=bridge, **options)
+
+
+@pytest.mark.parametrize(
+    ("made", "keyed"),
+    [
+        (exposed(None), False),
+        (exposed("127.0.0.1:1"), False),
+        (exposed("[::1]:1"), True),
+        (exposed(insecure=True), False),
+        (exposed(bridge_allow=("10.0.0.0/8",)), True),
+        (exposed(bridge_token="token"), True),
+    ],
+)
+def test_a_bridge_may_be_on_loopback_or_asked_for_without_keys_or_guarded_with_them(
+    made: Settings, *, keyed: bool
+) -> None:
+    assert exposure_error(made, keyed=keyed) is None
+
+
+@pytest.mark.parametrize(
+    ("made", "keyed", "hint"),
+    [
+        (exposed(), False, "--insecure"),
+        (exposed("10.1.2.3:5"), False, "--bridge 10.1.2.3:5 listens on the network"),
+        (exposed(bridge_allow=("10.0.0.0/8",)), False, "`meshctl keygen` makes keys"),
+        (exposed(), True, "--bridge-allow CIDR, --bridge-token FILE, or both"),
+        (exposed("*:1", bridge_cert="cert"), True, "--bridge-token FILE"),
+    ],
+)
+def test_else_it_is_refused_with_what_to_give(made: Settings, hint: str, *, keyed: bool) -> None:
+    assert hint in (exposure_error(made, keyed=keyed) or "")
+
+
+def secret(folder: Path, content: bytes, mode: int = 0o600) -> str:
+    path = folder / "token"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize("content", [b"s" * 16, b"s" * 16 + b"\n", b"s" * 16 + b"\r\nmore\n"])
+def test_a_token_is_the_first_line_of_its_file(tmp_path: Path, content: bytes) -> None:
+    assert read_token(secret(tmp_path, content, 0o640)) == b"s" * 16
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644])
+def test_a_token_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    with pytest.raises(ConfigError, match="can be read by everybody here: chmod o= "):
+        read_token(secret(tmp_path, b"s" * 16, mode))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"x" * 1001, b"\n" + b"s" * 16])
+def test_a_token_of_another_length_is_refused_with_how_to_make_one(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ConfigError, match="openssl rand -hex 32"):
+        read_token(secret(tmp_path, content))
+
+
+def test_a_token_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="missing cannot be read: No such file"):
+        read_token(str(tmp_path / "missing"))
 
 
 # files

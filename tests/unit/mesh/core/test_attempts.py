@@ -223,3 +223,7 @@ def test_a_rejected_job_waits_for_another_node_as_the_same_attempt() -> None:
     record = job()
     assert attempts().after_rejection(record, Reject(JOB_ID, 1, "busy", "")) == 0.0
     assert (record.attempt, record.tried) == (1, ())
+
+
+def test_every_attempt_belongs_to_the_jobs_own_trace() -> None:
+    assert options(node(), job(trace=("parent", None))) == Options(trace="parent")

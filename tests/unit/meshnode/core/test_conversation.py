@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mesh.errors import NotAllowed
 from mesh.wire.messages import (
     CRASH,
     DRAINING,
@@ -26,6 +27,8 @@ from meshnode.core.conversation import (
     BURST,
     CROWDED_BYTES,
     HUSH_S,
+    LINE_RATE,
+    LINE_S,
     LINGER_S,
     LOOK_S,
     ORDERED_AHEAD,
@@ -34,6 +37,7 @@ from meshnode.core.conversation import (
     QUIET_S,
     READ_BYTES,
     READ_LINES,
+    SLOW_S,
     Conversation,
     Limits,
     Phase,
@@ -869,15 +873,42 @@ def test_a_caller_that_is_silent_for_too_long_is_let_go_unless_it_is_owed_an_ans
 
 
 def test_a_line_that_does_not_end_in_its_time_ends_the_conversation_with_an_error() -> None:
-    talk = Talk(Limits(line=LINE, slow=3.0))
+    talk = Talk(Limits(line=LINE, begun=3.0))
     talk.hear(b"{")
     talk.now = 2.0
     talk.hear(b'"function"')
-    assert talk.conversation.next_wake(2.0) == 3.0
-    talk.now = 3.0
+    wake = talk.conversation.next_wake(2.0)
+    assert wake == pytest.approx(3.0, abs=0.02)
+    assert wake is not None
+    talk.now = wake
     talk.do(talk.conversation.tick)
     assert kinds(talk.listen()) == ["ProtocolError"]
     assert talk.phase() is Phase.LINGERING
+
+
+def test_a_line_of_which_much_comes_has_longer_than_one_that_drips() -> None:
+    talk = Talk(Limits(line=1 << 20))
+    drips = Talk(Limits(line=1 << 20))
+    talk.hear(b"{")
+    drips.hear(b"{")
+    for second in range(1, 31):
+        talk.now = drips.now = float(second)
+        talk.hear(b" " * 2 * LINE_RATE)
+        drips.hear(b" ")
+        talk.do(talk.conversation.tick)
+        drips.do(drips.conversation.tick)
+        assert (drips.phase() is Phase.OPEN) is (second < 11)
+    assert kinds(drips.listen()) == ["ProtocolError"]
+    talk.hear(b'"function":"note"}\n')
+    assert len(talk.jobs) == 1
+
+
+def test_however_much_has_come_of_a_line_it_has_only_so_long() -> None:
+    limits = Limits()
+    assert limits.patience(0) == LINE_S
+    assert limits.patience(LINE_RATE) == LINE_S + 1.0
+    assert limits.patience(limits.line) == SLOW_S
+    assert Limits(begun=2 * SLOW_S).patience(limits.line) == 2 * SLOW_S, "unless a longer time is asked for"
 
 
 def test_the_time_of_a_request_that_waits_here_runs_out_here() -> None:
@@ -986,6 +1017,14 @@ def test_a_connection_that_is_refused_hears_why_after_what_it_had_asked_for() ->
     answers = talk.listen()
     assert kinds(answers) == ["result", "MeshBusy"]
     assert answers[1]["error"]["message"] == "too much"
+    assert talk.phase() is Phase.LINGERING
+
+
+def test_a_connection_may_be_refused_for_another_reason() -> None:
+    talk = Talk()
+    talk.conversation.refuse("who are you?", 0.0, kind=NotAllowed)
+    talk.take()
+    assert kinds(talk.listen()) == ["NotAllowed"]
     assert talk.phase() is Phase.LINGERING
 
 

@@ -123,3 +123,13 @@ def test_what_is_left_out_never_departs_and_the_others_keep_their_order() -> Non
     assert (len(made), made.waiting_bytes) == (2, 4)
     assert made.leave_out(lambda job: job.size > 100) == []
     assert gone(made) == [1, 3]
+
+
+def test_jobs_of_different_traces_go_together() -> None:
+    made = lane(ordered=True)
+    for number in (1, 2, 3):
+        job = asked(number)
+        assert job.submit is not None
+        job.submit.options = Options(trace=f"trace-{number}")
+        made.join(job)
+    assert gone(made) == [1, 2, 3]

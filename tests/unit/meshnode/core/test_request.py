@@ -24,7 +24,7 @@ from mesh.wire.messages import (
     TaskSpec,
 )
 from meshnode.core.held import FOREVER, TaskEntry
-from meshnode.core.request import Asked, Desk, outcome
+from meshnode.core.request import MARKED, Asked, Desk, OpenTasks, outcome
 
 ID = bytes(16)
 NOW = 50.0
@@ -48,9 +48,9 @@ class Tasks:
         return TaskSpec("far", bridge=True) if task == "far" else None
 
 
-def desk(*, draining: bool = False) -> Desk:
+def desk(*, draining: bool = False, is_open: OpenTasks = MARKED) -> Desk:
     numbers = count(1)
-    return Desk(Tasks(), lambda: next(numbers).to_bytes(16, "big"), draining=draining)
+    return Desk(Tasks(), lambda: next(numbers).to_bytes(16, "big"), draining=draining, is_open=is_open)
 
 
 def take(line: bytes, *, draining: bool = False, open_tags: tuple[bytes, ...] = ()) -> Asked:
@@ -275,3 +275,37 @@ def test_plain_requests_are_together_shorter_than_their_bound() -> None:
     whole = b'{"function": "open", "args": ["x"]}\n' * 3
     assert plain(whole, limit=len(whole) + 1) is not None
     assert plain(whole, limit=len(whole)) is None
+
+
+# which tasks are open
+
+
+@pytest.mark.parametrize(
+    ("globs", "task", "is_open"),
+    [
+        ((), "opened", False),
+        (("opened",), "opened", True),
+        (("shop.*", "op*d"), "opened", True),
+        (("open",), "opened", False),
+        (("OPENED",), "opened", False),
+        (("*",), "opened", True),
+        (("nothing",), "open", True),
+    ],
+)
+def test_a_task_is_open_if_it_is_marked_or_a_glob_names_it(globs: tuple[str, ...], task: str, *, is_open: bool) -> None:
+    here = desk(is_open=OpenTasks(globs))
+    for _ in range(2):
+        asked = here.take(b'{"function":"%b"}' % task.encode(), NOW, open_tags=())
+        jobs = here.plain(b'{"function":"%b"}\n' % task.encode(), limit=1000)
+        if is_open:
+            assert asked.submit is not None
+            assert jobs is not None
+            assert [job.task for job in jobs] == [task]
+        else:
+            assert b'"NotAllowed"' in (asked.answer or b"")
+            assert jobs is None
+
+
+def test_who_mistypes_a_task_that_a_glob_opens_is_told_its_name() -> None:
+    asked = desk(is_open=OpenTasks(["opened"])).take(b'{"function":"openedd"}', NOW, open_tags=())
+    assert b"'opened'" in (asked.answer or b"")

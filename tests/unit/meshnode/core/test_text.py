@@ -14,6 +14,7 @@ from meshnode.core.text import (
     error,
     failure,
     parse,
+    plain,
     stranger,
     success,
     tag,
@@ -279,3 +280,27 @@ def test_an_error_says_if_it_may_be_retried_and_if_it_ran(
 ) -> None:
     told = json.loads(error(kind, "why", started=given))
     assert told == {"type": kind.__name__, "message": "why", "retryable": retryable, "started": started}
+
+
+# traces
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_line_may_name_the_trace_that_it_belongs_to() -> None:
+    line = b'{"function":"add","traceparent":"%b"}' % PARENT.encode()
+    assert request(line).trace == PARENT
+    assert plain(line) is None
+    assert request(b'{"function":"add"}').trace is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "", "00", PARENT.upper(), f"{PARENT}-more", f" {PARENT}", "ff" + PARENT[2:], "00-" + "0" * 32 + PARENT[35:],
+        PARENT[:36] + "0" * 16 + "-01", 7, True, [PARENT], {"a": PARENT}, None,
+    ],
+)  # fmt: skip
+def test_what_is_no_traceparent_is_ignored(wrong: object) -> None:
+    parsed = request(json.dumps({"function": "add", "traceparent": wrong}).encode())
+    assert (parsed.function, parsed.trace) == ("add", None)
