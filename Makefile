@@ -20,7 +20,7 @@ demo: setup  ## the main job: a thousand mails over three nodes while a site goe
 	@$(BIN)/python -m examples.demo
 
 test: setup lint types imports  ## every check and every test that runs on this machine
-	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus faketime
+	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus faketime haproxy
 	@$(BIN)/python -m pytest -q
 
 lint: setup  ## style and format: ruff, and ansible-lint for the roll-out

@@ -317,6 +317,26 @@ def test_a_power_cut_in_the_middle_of_a_roll_loses_no_idempotent_job(site: Site,
         assert versions(site, host)[:2] == ["0.2.0", "1.1.0"]
 
 
+def test_another_setting_is_taken_over_and_old_releases_go(site: Site) -> None:
+    before = {host: prop(site, host, "MainPID") for host in NODES}
+    site.operator.play("site", meshnode_workers=3, meshnode_keep_releases=0)
+    for host in NODES:
+        assert prop(site, host, "MainPID") != before[host]
+        assert len(workers_of(site, host)) == 3
+        there = {path.name for path in (site.lab.root(host) / "opt/meshnode").iterdir() if not path.is_symlink()}
+        assert there == {"0.1.0-1.0.0", "0.2.0-1.1.0", "running"}
+    site.operator.common["meshnode_workers"] = 3
+
+
+def test_settings_that_do_not_work_are_taken_back(site: Site) -> None:
+    wrong = {"bind": "192.0.2.1:5750"}  # no address of these hosts: nothing finds it before the start
+    play = site.operator.play("site", code=None, meshnode_settings=wrong)
+    assert play.code != 0
+    assert play.failed == {"h1": 1, "h2": 0, "h3": 0}
+    for host in NODES:
+        assert versions(site, host)[:2] == ["0.2.0", "1.1.0"]
+
+
 def test_a_job_from_the_host_s_own_port_is_answered(site: Site) -> None:
     said = site.lab.check_output("h1", ["python3", "-c", LINE])
     assert json.loads(said)[:3] == ["0.2.0", "1.1.0", "h1"]
