@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint types imports bench hosts faults audit lock clean
+.PHONY: help setup demo test lint types imports bench hosts fuzz faults audit lock clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -39,6 +39,9 @@ bench: setup  ## this machine against the targets, in under 10 minutes; ARGS=--q
 hosts: setup  ## several hosts, also whole systems that Ansible rolls out to, in under 20 minutes; needs root
 	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus systemd-container mmdebstrap openssh-client
 	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q -m lab tests/hosts
+
+fuzz: setup  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 8 minutes
+	@FAULTS=full $(BIN)/python -m pytest -q tests/fuzz tests/faults/test_fuzz.py
 
 faults: setup  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes
 	@sh tests/support/debian.sh iproute2 nftables faketime

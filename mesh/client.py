@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, Self, TypeVar, assert_never, overload
 import zmq
 
 from mesh.core.dialer import Dialer
-from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
+from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
 from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, KeyDenied, LinkLost, Opening, Submitted, Tick
 from mesh.core.grants import ALLOWED
 from mesh.core.record import DONE, PENDING, JobRecord
@@ -59,7 +59,10 @@ Windows), few enough to hold their results in memory."""
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """A node as this client sees it now. `free` counts idle workers, `window` jobs that it may have there."""
+    """A node as this client sees it now. `free` counts idle workers, `window` jobs that it may have there.
+
+    `version`, `host` and `started` (Unix seconds) are what it says of itself; empty where it says nothing.
+    """
 
     name: str
     id: str
@@ -71,6 +74,9 @@ class NodeInfo:
     window: int
     outstanding: int
     tasks: tuple[str, ...]
+    version: str = ""
+    host: str = ""
+    started: float = 0.0
 
 
 class Client:
@@ -429,6 +435,9 @@ class Client:
             window=view.window,
             outstanding=len(view.outstanding),
             tasks=tuple(sorted(view.tasks)),
+            version=about.version,
+            host=about.host,
+            started=about.started,
         )
 
     async def wait_ready(
@@ -501,7 +510,10 @@ class Client:
             case Joined():
                 self._dialer.joined(effect.view.key)
             case Parted():
+                self._parted(effect.view)
                 self._wake_changed()
+            case Answered():
+                self._answered(effect)
             case Greet():
                 self._greet(self._links[effect.key])
             case Close():
@@ -515,6 +527,12 @@ class Client:
                 self._dialer.lost(effect.key, now, twin_of=effect.same_as, refused=effect.refused)
             case _ as never:
                 assert_never(never)
+
+    def _parted(self, view: NodeView) -> None:
+        """A node is no longer one of ours; for those who have asked it something."""
+
+    def _answered(self, answer: Answered) -> None:
+        """A node answers; for those who ask."""
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         """Tell the application of the jobs that are over, and those who wait for room or for the last of them."""

@@ -176,6 +176,15 @@ def _error_of(failure: Failed | MeshError) -> BaseException:
     return copy.copy(cast("MeshError", failure))
 
 
+def _type_of(failure: Failed | MeshError) -> str:
+    """Return the name of a failure's type. Its text may quote what the job was given, which belongs in no log."""
+    return unpack_failure(failure.body).type[:_SHOWN] if type(failure) is Failed else type(failure).__name__
+
+
+_SHOWN = 200
+"""Characters of a type's name that are logged."""
+
+
 class Unseen:
     """Warns, once, of a failure that nobody ever looked at. Only jobs that failed carry one."""
 
@@ -189,7 +198,7 @@ class Unseen:
     def __del__(self) -> None:
         """Warn unless it was seen."""
         if not self.seen:
-            log.warning("%s and nobody asked for its outcome: %r", self._what, _error_of(self._failure))
+            log.warning("%s with %s, and nobody asked for its outcome", self._what, _type_of(self._failure))
 
 
 def _wake(waiters: "list[asyncio.Future[None]]") -> None:

@@ -42,6 +42,15 @@ class Parted(Struct, frozen=True):
     view: NodeView
 
 
+class Answered(Struct, frozen=True):
+    """A node answers what it was asked to tell or do."""
+
+    key: int
+    token: int
+    ok: bool
+    body: bytes
+
+
 class Greet(Struct, frozen=True):
     """Say HELLO once more over a link whose node has forgotten us."""
 
@@ -57,4 +66,4 @@ class Close(Struct, frozen=True):
     refused: bool = False
 
 
-Effect = Send | Settle | Progress | Joined | Parted | Greet | Close
+Effect = Send | Settle | Progress | Joined | Parted | Answered | Greet | Close

@@ -54,8 +54,17 @@ class KeepAsked(Struct, frozen=True):
     record: JobRecord
 
 
+class OperateAsked(Struct, frozen=True):
+    """A node is asked to tell of itself, or to do something to itself."""
+
+    key: int
+    token: int
+    verb: str
+    args: bytes
+
+
 class Tick(Struct, frozen=True):
     """Time has passed."""
 
 
-Event = Opening | Heard | LinkLost | KeyDenied | Submitted | CancelAsked | KeepAsked | Tick
+Event = Opening | Heard | LinkLost | KeyDenied | Submitted | CancelAsked | KeepAsked | OperateAsked | Tick

@@ -10,9 +10,20 @@ from typing import assert_never
 
 from mesh.core.attempts import CANCELLED_HERE, Attempts, options
 from mesh.core.deadlines import Deadlines
-from mesh.core.effects import Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
+from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
 from mesh.core.ejections import Ejections
-from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, KeyDenied, LinkLost, Opening, Submitted, Tick
+from mesh.core.events import (
+    CancelAsked,
+    Event,
+    Heard,
+    KeepAsked,
+    KeyDenied,
+    LinkLost,
+    Opening,
+    OperateAsked,
+    Submitted,
+    Tick,
+)
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.core.roster import NodeView, Roster, ServedTask
 from mesh.core.standing import State
@@ -28,6 +39,7 @@ from mesh.wire.messages import (
     UNSTARTED,
     WRONG_KEY,
     Accepted,
+    Answer,
     Bye,
     Cancel,
     ClientItem,
@@ -38,6 +50,7 @@ from mesh.wire.messages import (
     Lost,
     NodeItem,
     NodeMessage,
+    Operate,
     Options,
     Ping,
     Pong,
@@ -139,6 +152,10 @@ class Session:
                 self._cancel(event.record, event.how)
             case KeepAsked():
                 self._keep(event.record)
+            case OperateAsked():
+                view = self.roster.get(event.key)
+                if view is not None:  # else it has parted, and whoever asked is told of that
+                    self._say(view, Operate(event.token, event.verb, event.args))
             case KeyDenied():
                 self._unserved.deny(event.node, event.why)
             case Opening():
@@ -210,7 +227,7 @@ class Session:
         if view is not None and not view.standing.record.clean and any(type(i) in _ENDED_WELL for i in message.items):
             self._ejections.succeeded(view, now)
 
-    def _heard_item(
+    def _heard_item(  # noqa: C901  # one flat match
         self, key: int, view: NodeView | None, item: NodeItem, message: NodeMessage, now: float
     ) -> NodeView | None:
         match item:
@@ -240,6 +257,8 @@ class Session:
                 self._progress(view, item)
             case Stranger():
                 self._forgotten(view, now)
+            case Answer():
+                self._effects.append(Answered(key, item.token, item.ok, item.body))
             case Unknown():
                 self._unknown(view, item.ids, now)
             case Pong() | ResultLarge():

@@ -44,6 +44,9 @@ NODE_MESSAGE_BYTES = 256 * 1024
 FRAME_LIMIT = 4096
 """Frames of one message; a peer that sends more is malformed."""
 
+ODD_LIMIT = 1024
+"""Items of one message that are left out; one with more is dropped whole: each costs some microseconds to judge."""
+
 _encoder = msgspec.msgpack.Encoder()
 _client = msgspec.msgpack.Decoder(ClientMessage)
 _node = msgspec.msgpack.Decoder(NodeMessage)
@@ -54,8 +57,8 @@ _node_item = msgspec.msgpack.Decoder(NodeItem)
 
 _head = msgspec.msgpack.Decoder(ItemHead)
 
-_CLIENT_TYPES = frozenset((1, 3, 4, 5, 6, 7, 8, 9))
-_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28))
+_CLIENT_TYPES = frozenset((1, 3, 4, 5, 6, 7, 8, 9, 10))
+_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28, 29))
 
 
 class Oddities:
@@ -181,7 +184,9 @@ def _good_items(
 ) -> list[ItemT]:
     """Decode item by item what would not decode whole; only a peer that is odd pays for it."""
     items: list[ItemT] = []
-    for raw in raws:
+    for n, raw in enumerate(raws):
+        if n - len(items) > ODD_LIMIT:
+            raise ProtocolError(f"more than {ODD_LIMIT} items of a message are unknown or malformed")
         try:
             items.append(decoder.decode(raw))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):

@@ -22,6 +22,14 @@ Text = Annotated[str, Meta(max_length=2000)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Attempt = Annotated[int, Meta(ge=1, le=2**31)]
 Priority = Annotated[int, Meta(ge=0, le=9)]
+Verb = Annotated[str, Meta(min_length=1, max_length=32)]
+
+ARGS_BYTES = 64 * 1024
+ANSWER_BYTES = 192 * 1024
+"""Bytes of what goes with a verb, and of its answer: room for a thousand jobs, within one message of a node."""
+
+ITEM_LIMIT = 65_536
+"""Items of one message, and ids of one QUERY: each costs its receiver more to hold than its sender to say."""
 
 FORM_MSGPACK = 0
 FORM_JSON = 1
@@ -137,7 +145,10 @@ class Welcome(Struct, array_like=True, tag=2):
 
 
 class About(Struct, omit_defaults=True):
-    """The node that answers: identity, what it serves, and its limits (bytes)."""
+    """The node that answers: identity, what it serves, and its limits (bytes).
+
+    `version` is the product's, `host` the machine's name, `started` Unix seconds by its own clock: for people.
+    """
 
     node: Annotated[str, Meta(min_length=32, max_length=32)]
     epoch: Epoch
@@ -147,6 +158,9 @@ class About(Struct, omit_defaults=True):
     concurrency: int
     max_body: int
     tasks: list[TaskSpec]
+    version: Annotated[str, Meta(max_length=64)] = ""
+    host: Annotated[str, Meta(max_length=255)] = ""
+    started: float = 0.0
 
 
 class Submit(Struct, array_like=True, tag=3, gc=False):
@@ -183,7 +197,7 @@ class Cancel(Struct, array_like=True, tag=5):
 class Query(Struct, array_like=True, tag=6):
     """Client → node: what became of these? Asked after the node had forgotten who we are."""
 
-    ids: list[JobId]
+    ids: Annotated[list[JobId], Meta(max_length=ITEM_LIMIT)]
 
 
 class Ping(Struct, array_like=True, tag=7):
@@ -200,6 +214,14 @@ class Keep(Struct, array_like=True, tag=9):
     """Client → node: this job outlives me: it is not dropped when I leave."""
 
     id: JobId
+
+
+class Operate(Struct, array_like=True, tag=10):
+    """Client → node: tell of yourself, or do something to yourself; `args` is a map, in msgpack."""
+
+    token: Count
+    verb: Verb
+    args: Annotated[bytes, Meta(max_length=ARGS_BYTES)]
 
 
 class Refuse(Struct, array_like=True, tag=16):
@@ -288,10 +310,18 @@ class Unknown(Struct, array_like=True, tag=28):
     ids: list[JobId]
 
 
-ClientItem = Submit | SubmitLarge | Cancel | Query | Ping | Hello | Bye | Keep
+class Answer(Struct, array_like=True, tag=29):
+    """Node → client: what came of an OPERATE; `body` is a map, in msgpack: a report, or what is wrong."""
+
+    token: Count
+    ok: bool
+    body: Annotated[bytes, Meta(max_length=ANSWER_BYTES)]
+
+
+ClientItem = Submit | SubmitLarge | Cancel | Query | Ping | Hello | Bye | Keep | Operate
 NodeItem = (
     Result | ResultLarge | Failed | Accepted | Started | Reject | Lost | Pong | Welcome | Refuse
-    | Drain | Bye | Stranger | Unknown
+    | Drain | Bye | Stranger | Unknown | Answer
 )  # fmt: skip
 
 
@@ -300,7 +330,7 @@ class ClientMessage(Struct, array_like=True):
 
     epoch: Epoch
     stamp: Count
-    items: list[ClientItem]
+    items: Annotated[list[ClientItem], Meta(max_length=ITEM_LIMIT)]
 
 
 class NodeMessage(Struct, array_like=True):
@@ -316,7 +346,7 @@ class NodeMessage(Struct, array_like=True):
     window: Count
     seen: Count
     stamp: Count
-    items: list[NodeItem]
+    items: Annotated[list[NodeItem], Meta(max_length=ITEM_LIMIT)]
 
 
 class LooseClientMessage(Struct, array_like=True):
@@ -324,7 +354,7 @@ class LooseClientMessage(Struct, array_like=True):
 
     epoch: Epoch
     stamp: Count
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], Meta(max_length=ITEM_LIMIT)]
 
 
 class LooseNodeMessage(Struct, array_like=True):
@@ -335,7 +365,7 @@ class LooseNodeMessage(Struct, array_like=True):
     window: Count
     seen: Count
     stamp: Count
-    items: list[msgspec.Raw]
+    items: Annotated[list[msgspec.Raw], Meta(max_length=ITEM_LIMIT)]
 
 
 class ItemHead(Struct, array_like=True):

@@ -82,7 +82,8 @@ def unpack_arguments(body: bytes | memoryview) -> tuple[list[Any], dict[str, Any
     try:
         value = unpack(body)
     except ValueError as error:
-        raise BadArguments(f"the arguments cannot be decoded: {error}") from None
+        why = str(error) or "they are no msgpack, or nested too deep"  # msgpack's own errors have no text
+        raise BadArguments(f"the arguments cannot be decoded: {why}") from None
     if type(value) is list:
         if len(value) == 1 and type(value[0]) is list:
             return value[0], {}

@@ -147,6 +147,10 @@ class Bridge:
         there = (connection for key, connection in self._by_owner.items() if key == connection.keys[0])
         return self._requests + sum(connection.requests for connection in there)
 
+    def addresses(self) -> list[str]:
+        """From where callers are connected, one entry for each."""
+        return [connection.address for connection in self._open]
+
     def reply(self, owner: Owner, items: list[NodeItem]) -> None:
         """Tell the connection behind an owner these items; it may have ended meanwhile. `speak` sends the replies."""
         connection = self._by_owner.get(owner.key)

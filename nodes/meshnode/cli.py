@@ -58,6 +58,7 @@ Examples:
 \b
 Verbs for a node that runs here, the only one of yours or the one named with -n (each has its --help):
   meshnode status [--json]          its state, its jobs, its workers
+  meshnode connections [--json]     its clients, and the callers of its bridge
   meshnode stop [-f]                finish what runs and end; -f now. Returns when it is gone
   meshnode drain [--wait]           take nothing new, finish what is held, and stay
   meshnode undrain                  take jobs again
@@ -65,7 +66,7 @@ Verbs for a node that runs here, the only one of yours or the one named with -n 
 
 \b
 Signals: TERM or INT finish what runs, within --grace; a second one stops now. HUP reloads.
-TSTP drains; CONT takes back what TSTP did, not what `meshnode drain` did.
+TSTP drains; CONT takes back what TSTP did, not what `meshnode drain` did. TTIN: one worker more; TTOU: one less.
 Exit codes: 0 clean, 1 configuration or import, 3 port in use, 4 this name already runs here,
 5 the grace was exceeded, 70 an error of its own."""
 

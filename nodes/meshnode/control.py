@@ -12,11 +12,13 @@ import struct
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from mesh.errors import ConfigError
+from mesh.wire.reports import Report
 
 log = logging.getLogger(__name__)
 
@@ -41,50 +43,25 @@ class RefusedError(Exception):
 
 
 class Request(Struct, frozen=True, omit_defaults=True):
-    """What is asked; `now` belongs to `stop`."""
+    """What is asked. `now` belongs to `stop`; `job`, an id or its beginning, to `cancel`, `stack` and `jobs`.
+
+    `force` belongs to `cancel`, `task` to `jobs`, `workers` to `scale`; `wait`, until it is done, to `reload`.
+    """
 
     verb: str
     now: bool = False
+    job: Annotated[str, Meta(max_length=64)] = ""
+    force: bool = False
+    task: Annotated[str, Meta(max_length=200)] = ""
+    workers: int = 0
+    wait: bool = True
 
 
-class WorkerStatus(Struct, frozen=True):
-    """One worker. `age` is seconds, `orders` how many it has taken up, `outstanding` how many it was given and owes."""
-
-    slot: int
-    pid: int
-    ready: bool
-    age: float
-    orders: int
-    outstanding: int
-
-
-class Status(Struct, frozen=True, kw_only=True):
-    """How a node is. `uptime` is seconds; `held` counts jobs: those `waiting` and those `running`."""
-
-    name: str
-    id: str
-    mesh: str
-    state: str
-    why: str = ""
-    pid: int
-    uptime: float
-    endpoint: str = ""
-    bridge: str = ""
-    clients: int = 0
-    held: int = 0
-    waiting: int = 0
-    running: int = 0
-    slots: int = 0
-    concurrency: int = 1
-    workers: list[WorkerStatus] = []
-
-
-class Answer(Struct, frozen=True, omit_defaults=True):
-    """What came of it: `error` where `ok` is false."""
+class Answer(Report, frozen=True, omit_defaults=True, kw_only=True):
+    """What came of it: a report, or `error` where `ok` is false."""
 
     ok: bool
     error: str = ""
-    status: Status | None = None
 
 
 @contextmanager

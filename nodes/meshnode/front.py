@@ -8,13 +8,14 @@ import asyncio
 import logging
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import zmq
 
 from mesh.errors import ConfigError
 from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
-from mesh.wire.codec import HEADER_LIMIT, Buffer
+from mesh.wire.codec import FRAME_LIMIT, HEADER_LIMIT, Buffer
+from meshnode.front_watch import FrontWatch
 from meshnode.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,13 @@ class Front:
         self._keyed = guard is not None
         self._outboxes: dict[bytes, _Outbox] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._addresses: dict[bytes, str] = {}
         self._sent = False
         self._descriptor = -1
+        self._port = 0
+        self._max_message = max_message
+        self._watch: FrontWatch
+        self._skipping = False
         self._socket = zmq_context.socket(zmq.ROUTER)
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1),
@@ -135,10 +141,12 @@ class Front:
         bound = self._socket.get(zmq.LAST_ENDPOINT)
         assert isinstance(bound, bytes)
         text = bound.rstrip(b"\0").decode()
+        self._port = int(text.rpartition(":")[2])
         return re.sub(r"\[::ffff:([0-9.]+)\]", r"\1", text)  # an IPv4 address, as IPv6 sockets show it
 
     def listen(self) -> None:
         """Begin to receive."""
+        self._watch = FrontWatch(port=self._port, most=self._max_message, waits=self._waits)
         self._descriptor = int(self._socket.get(zmq.FD))
         self._loop.add_reader(self._descriptor, self._readable)
         self._loop.call_soon(self._readable)
@@ -147,9 +155,13 @@ class Front:
         """Take a bounded burst. The descriptor is edge-triggered, so stopping early means coming back."""
         if self._socket.closed:
             return
+        if self._skipping and not self._skip():
+            self._loop.call_soon(self._readable)
+            return
         received: list[Received] = []
         size = 0
         receive = self._socket.recv
+        heard = self._watch.heard
         while len(received) < BURST and size < BURST_BYTES:
             if received and not readable(self._socket):
                 break
@@ -163,17 +175,69 @@ class Front:
             except zmq.Again:  # the descriptor speaks of other things too
                 break
             frames: list[Buffer] = []
-            while more(self._socket):
-                if not frames:
-                    frames.append(receive())
-                else:
-                    frames.append(receive(copy=False).buffer)
-                size += len(frames[-1])
+            if more(self._socket):
+                header = receive() if routing_id in heard else self._header_of(routing_id)
+                frames.append(header)
+                size += len(header)
+                if more(self._socket):
+                    size += self._bodies(frames)
             received.append((routing_id, key, frames))
+            if self._skipping:
+                self._loop.call_soon(self._readable)
+                break
         else:
             self._loop.call_soon(self._readable)
         if received:
+            self._watch.taken += len(received)
+            self._watch.whole += size
             self._on_messages(received)
+
+    def _header_of(self, routing_id: bytes) -> bytes:
+        """Receive a header of a peer that has not been heard before, and note whose it is and from where."""
+        frame = self._socket.recv(copy=False)
+        self._watch.hear(routing_id, frame)
+        try:
+            address = frame.get("Peer-Address")
+        except zmq.ZMQError:  # the transport has none
+            address = ""
+        self._addresses[routing_id] = str(address).removeprefix("::ffff:")
+        return frame.bytes
+
+    def _bodies(self, frames: list[Buffer]) -> int:
+        """Receive what follows a header, and return its bytes; of far too many frames the rest is skipped later."""
+        size = 0
+        while more(self._socket):
+            if len(frames) > FRAME_LIMIT:
+                self._skipping = True
+                break
+            frames.append(self._socket.recv(copy=False).buffer)
+            size += len(frames[-1])
+        return size
+
+    def _skip(self) -> bool:
+        """Drop frames that a message has beyond all measure, some in a turn; False while there are more."""
+        for _ in range(FRAME_LIMIT):
+            if not more(self._socket):
+                self._skipping = False
+                return True
+            self._socket.recv(copy=False)
+        return False
+
+    def _waits(self) -> bool:
+        """Has a message arrived? It is read in the next turn: to ask has used up the edge that announced it."""
+        arrived = readable(self._socket)
+        if arrived:
+            self._loop.call_soon(self._readable)
+        return arrived
+
+    def address(self, routing_id: bytes) -> str:
+        """Return the address that a peer speaks from; an empty text if it is not known."""
+        return self._addresses.get(routing_id, "")
+
+    def keep_addresses(self, routing_ids: Collection[bytes]) -> None:
+        """Forget the addresses of all other peers: they are gone."""
+        if len(self._addresses) > len(routing_ids):
+            self._addresses = {one: at for one, at in self._addresses.items() if one in routing_ids}
 
     def recheck(self) -> None:
         """Look for messages once more if something was sent, which may have used up the edge that announced one."""
@@ -247,5 +311,6 @@ class Front:
         if self._retry is not None:
             self._retry.cancel()
         if self._descriptor >= 0:
+            self._watch.close()
             self._loop.remove_reader(self._descriptor)
         self._socket.close(linger=int(linger * 1000))

@@ -29,13 +29,14 @@ class Link:
 
     `slot`: which of the node's workers it is; `place`: where its words are. `replaces`: the worker that ends once this
     one is ready. `came` is resolved with None when it is ready, or with how it ended before. `ending`: it was told to
-    end, `doomed`: it is killed on purpose. `replaced`: its successor is on the way. `calls`: where calls come from that
-    its jobs make of others; `answers` to them wait for room there.
+    end, `doomed`: it is killed on purpose, `surplus`: it goes since the node is to have fewer. `replaced`: its
+    successor is on the way. `calls`: where calls come from that its jobs make of others; `answers` to them wait for
+    room there.
     """
 
     __slots__ = (
         "answers", "blocked", "born", "called", "calls", "came", "doomed", "ending", "generation", "key", "ours",
-        "outbox", "pid", "pidfd", "place", "ready", "replaced", "replaces", "slot", "theirs",
+        "outbox", "pid", "pidfd", "place", "ready", "replaced", "replaces", "slot", "surplus", "theirs",
     )  # fmt: skip
 
     def __init__(self, generation: "Generation", key: int, slot: int, place: int) -> None:
@@ -60,6 +61,7 @@ class Link:
         self.ready = False
         self.ending = False
         self.replaced = False
+        self.surplus = False
         self.replaces: Link | None = None
         self.came: asyncio.Future[str | None] = loop.create_future()
 
@@ -68,7 +70,7 @@ class Link:
         if not self.came.done():
             self.came.set_result(how)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Send it a signal, if it is there."""
         if self.pidfd >= 0:
             with suppress(ProcessLookupError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from meshnode.control import Status
+from mesh.wire.reports import Status
 from meshnode.core.counts import BOUNDS, Counts, Histogram
 
 if TYPE_CHECKING:

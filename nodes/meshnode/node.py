@@ -15,15 +15,33 @@ from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 import msgspec
+from setproctitle import setproctitle
 
 from mesh.core.grants import ALLOWED, ANYBODY
 from mesh.errors import ConfigError, ProtocolError
+from mesh.version import product_version
 from mesh.wire.codec import Oddities, decode_client, node_messages
-from mesh.wire.messages import VERSIONS, About, Bye, Drain, NodeItem, NodeMessage, Submit, TaskSpec, Welcome
+from mesh.wire.messages import (
+    FORCED,
+    RUNNING,
+    VERSIONS,
+    About,
+    Answer,
+    Bye,
+    Drain,
+    NodeItem,
+    NodeMessage,
+    Submit,
+    TaskSpec,
+    Welcome,
+)
+from mesh.wire.reports import Connections, Jobs, Reach, Stack, Status, cut, short
+from meshnode import reporting, stacks
 from meshnode.announce import Announcement
 from meshnode.bridge import Bridge
-from meshnode.config import DEFAULT_PORT, Settings
-from meshnode.control import Control, Status
+from meshnode.config import DEFAULT_PORT, Settings, host_name
+from meshnode.control import Control, RefusedError
+from meshnode.core import books
 from meshnode.core.counts import Counts
 from meshnode.core.effects import (
     Dismiss,
@@ -39,10 +57,12 @@ from meshnode.core.effects import (
     TakeBack,
 )
 from meshnode.core.events import (
+    CancelAsked,
     Draining,
     Event,
     GraceOver,
     Paused,
+    Resized,
     Resumed,
     Served,
     Spoken,
@@ -50,16 +70,18 @@ from meshnode.core.events import (
     Tick,
     Undraining,
 )
+from meshnode.core.held import Held
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
-from meshnode.core.peers import Peers
+from meshnode.core.peers import Peer, Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
 from meshnode.guard import Guard
 from meshnode.metrics import BridgeSeen, Seen, WorkersSeen
 from meshnode.notify import Notifier
+from meshnode.operations import Operations
 from meshnode.pages import MetricsPage, health, readiness
-from meshnode.steering import Steering, describe, in_one_line
+from meshnode.steering import Steering
 from meshnode.supervisor import Supervisor, zygote_config
 from meshnode.web import Page, Web
 
@@ -96,6 +118,7 @@ class Node:
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
         self._notifier = Notifier.from_environment()
+        self._version = product_version()
         self._counts = Counts() if settings.http else None
         self._web = self._pages(settings.http) if settings.http else None
         self._endpoint = ""
@@ -140,6 +163,7 @@ class Node:
         self._peers: Peers
         self._served: About
         self._steering = Steering(self, grace=settings.grace)
+        self._operations = Operations(self._steering.answer, say=self._say)
         self._control = Control(folder, settings.shown_name, answer=self._steering.answer) if folder else None
 
     # life
@@ -196,7 +220,7 @@ class Node:
         gc.freeze()
         gc.set_threshold(GC_EACH)
         self._say_ready(tasks, endpoint)
-        self._notifier.ready(lambda: in_one_line(self.status()))
+        self._notifier.ready(lambda: reporting.in_one_line(self.status()))
         return True
 
     async def _or_stop(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -222,6 +246,9 @@ class Node:
             concurrency=settings.concurrency,
             max_body=settings.max_message,
             tasks=list(tasks),
+            version=self._version,
+            host=host_name(),
+            started=round(time.time(), 3),
         )
 
     def _bind_front(self) -> str:
@@ -285,11 +312,7 @@ class Node:
         if self._scheduler is None:
             return
         self._served = msgspec.structs.replace(self._served, tasks=tasks)
-        self._peers.describe(self._served)
-        news: list[NodeItem] = [Welcome(VERSIONS[1], self._served)]
-        if self._scheduler.draining:
-            news.append(Drain())
-        self._take([Served(tasks), *(Spoken(peer.owner, news) for peer in self._peers.everyone())])
+        self._take([Served(tasks), *self._greetings()])
 
     def _job_at(self, worker: int, seq: int) -> Submit | None:
         """Return the job that a worker has under this number."""
@@ -312,20 +335,87 @@ class Node:
         finally:
             self._notifier.reloaded()
 
+    def resize(self, workers: int) -> None:
+        """Have so many workers from now on, and say so to everybody. Raises RefusedError."""
+        if not 1 <= workers <= self._supervisor.most:
+            raise RefusedError(f"this node can have 1 to {self._supervisor.most} workers, not {workers}")
+        if workers == self.workers:
+            return
+        self._served = msgspec.structs.replace(self._served, workers=workers)
+        setproctitle(f"meshnode {self.settings.shown_name} ({workers} workers)")
+        self._supervisor.resize(workers)
+        self._take([Resized(workers), *self._greetings()])
+
+    @property
+    def workers(self) -> int:
+        """How many workers this node is to have."""
+        return self._supervisor.slots
+
     def status(self) -> Status:
         """Tell how this node is; no worker is asked."""
-        return describe(
+        return reporting.describe(
             self.settings, self.lifecycle, self._scheduler, self._supervisor,
+            version=self._version,
             uptime=time.monotonic() - self._began,
             endpoint=self._endpoint,
-            bridge=self._bridge.address if self._bridge else "",
+            bridge=self._bridge,
             clients=len(self._peers) if self._scheduler else 0,
         )  # fmt: skip
 
-    def _pages(self, address: str) -> Web:
-        from importlib.metadata import version
+    def connections(self) -> Connections:
+        """Tell who is connected to this node."""
+        return reporting.connections(self._peers if self._scheduler else None, self._front, self._bridge)
 
-        self._version = version("meshnode")
+    def jobs(self, task: str, word: str) -> Jobs:
+        """Tell which jobs this node holds."""
+        peers = self._peers if self._scheduler else None
+        return reporting.jobs(self._scheduler, self._supervisor, peers, task=task, word=word)
+
+    def reach(self) -> Reach:
+        """Tell which other nodes this one is connected to."""
+        return reporting.reach(self._forwarder)
+
+    def cancel(self, word: str, *, force: bool) -> Jobs:
+        """Cancel the job that a word means, be it whose it will; return it as it is before. Raises RefusedError."""
+        held = self._meant(word)
+        before = self.jobs("", held.submit.id.hex())
+        if held.forwarded:
+            raise RefusedError("another node has this job: cancel it there")
+        self._take([CancelAsked(held.owner, held.submit.id, FORCED if force else RUNNING)])
+        return before
+
+    async def stack(self, word: str) -> Stack:
+        """Tell where the job hangs that a word means. Raises RefusedError."""
+        held = self._meant(word)
+        assert self._scheduler is not None
+        if not self._scheduler.pool.running(held):
+            raise RefusedError("this job does not run")
+        link = next(link for link in self._supervisor.links if link.key == held.worker)
+        on_loop = held.entry.spec.is_async
+        text, awaits = await stacks.of(link, seq=held.seq if on_loop else 0)
+        job, task = held.submit.id.hex(), held.submit.task
+        return Stack(id=job, task=task, worker=link.slot, pid=link.pid, text=cut(text), awaits=cut(awaits))
+
+    def _meant(self, word: str) -> Held:
+        """Return the one job that a word means. Raises RefusedError."""
+        found = books.meant(self._scheduler, word) if self._scheduler is not None else []
+        if not found:
+            raise RefusedError(f"this node holds no job {word!r}")
+        if len(found) > 1:
+            some = ", ".join(short(held.submit.id.hex()) for held in found[:5])
+            raise RefusedError(f"{word!r} means {len(found)} jobs here: {some}{' …' if len(found) > 5 else ''}")
+        return found[0]
+
+    def _greetings(self) -> list[Event]:
+        """Describe this node anew, for everybody."""
+        assert self._scheduler is not None
+        self._peers.describe(self._served)
+        news: list[NodeItem] = [Welcome(VERSIONS[1], self._served)]
+        if self._scheduler.draining:
+            news.append(Drain())
+        return [Spoken(peer.owner, news) for peer in self._peers.everyone()]
+
+    def _pages(self, address: str) -> Web:
         pages: dict[str, Callable[[], Awaitable[Page]]] = {
             "/health": lambda: health(self.status()),
             "/ready": lambda: readiness(self.status()),
@@ -395,6 +485,7 @@ class Node:
         for timer in (self._timer, self._sweeper):
             if timer is not None:
                 timer.cancel()
+        await self._operations.close()
         await self._steering.close()
         if self._web is not None:
             await self._web.close()
@@ -511,8 +602,15 @@ class Node:
             self._take(events)
         else:
             self._front.recheck()
+        if self._peers.asked:
+            asked, self._peers.asked = self._peers.asked, []
+            for peer, item in asked:
+                self._operations.take(peer, item)
         if self._drained_at:
             self._look_who_knows()
+
+    def _say(self, peer: Peer, answer: Answer) -> None:
+        self._take([Spoken(peer.owner, [answer])])
 
     def _look_who_knows(self) -> None:
         """Once every client has spoken after it heard that this node drains, none has a job on its way here."""
@@ -556,6 +654,7 @@ class Node:
             self._take([Stalled()])
         for event in self._peers.forget_silent(now):
             self.post(event)
+        self._front.keep_addresses(self._peers.routing_ids)
         self._sweep_at = now + SWEEP_S
         self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from meshnode.control import Status
+from mesh.wire.reports import Status
 from meshnode.metrics import Seen, Shown
 from meshnode.web import Page
 

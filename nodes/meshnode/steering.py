@@ -10,11 +10,9 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from meshnode.config import Settings
-from meshnode.control import Answer, RefusedError, Request, Status, WorkerStatus
+from mesh.wire.reports import Connections, Jobs, Reach, Stack, Status
+from meshnode.control import Answer, RefusedError, Request
 from meshnode.core.lifecycle import Lifecycle, State, Word
-from meshnode.core.scheduler import Scheduler
-from meshnode.supervisor import Supervisor
 
 log = logging.getLogger("meshnode")
 
@@ -36,8 +34,30 @@ class Steered(Protocol):
     async def reload(self) -> str | None:
         """Replace all workers by such as run the code as it is now; return what went wrong, None for nothing."""
 
+    def resize(self, workers: int) -> None:
+        """Have so many workers from now on; those that are too many end what they run. Raises RefusedError."""
+
+    @property
+    def workers(self) -> int:
+        """How many workers it is to have."""
+
     def status(self) -> Status:
         """Tell how the node is."""
+
+    def connections(self) -> Connections:
+        """Tell who is connected."""
+
+    def jobs(self, task: str, word: str) -> Jobs:
+        """Tell which jobs are held, of one task, or those that a word means; all for empty ones."""
+
+    def cancel(self, word: str, *, force: bool) -> Jobs:
+        """Cancel the job that a word means; return it as it is before. Raises RefusedError."""
+
+    async def stack(self, word: str) -> Stack:
+        """Tell where the job hangs that a word means. Raises RefusedError."""
+
+    def reach(self) -> Reach:
+        """Tell which other nodes it is connected to."""
 
 
 class Reloads:
@@ -86,6 +106,8 @@ class Steering:
             loop.add_signal_handler(number, self._asked_to_stop)
         loop.add_signal_handler(signal.SIGTSTP, self._drain_by_signal, Word.PAUSE)
         loop.add_signal_handler(signal.SIGCONT, self._drain_by_signal, Word.RESUME)
+        loop.add_signal_handler(signal.SIGTTIN, self._resize_by_signal, 1)
+        loop.add_signal_handler(signal.SIGTTOU, self._resize_by_signal, -1)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
@@ -110,6 +132,14 @@ class Steering:
         if not self._heard(word) and word is Word.RESUME and self._life.state is State.DRAINING:
             log.info("CONT: still draining, as the verb drain asked for; undrain takes it back")
 
+    def _resize_by_signal(self, more: int) -> None:
+        """TTIN has one worker more, TTOU one less, as gunicorn has it."""
+        try:
+            self._require_settled()
+            self._resize(self._node.workers + more)
+        except RefusedError as error:
+            log.info("%s: %s", "TTIN" if more > 0 else "TTOU", error)
+
     def _hung_up(self) -> None:
         """Reload; but a node whose terminal has been closed ends with it, as programs do."""
         if self._had_terminal and not _has_terminal():
@@ -126,6 +156,20 @@ class Steering:
         match request.verb:
             case "status":
                 return Answer(ok=True, status=self._node.status())
+            case "connections":
+                return Answer(ok=True, connections=self._node.connections())
+            case "jobs":
+                return Answer(ok=True, jobs=self._node.jobs(request.task, request.job))
+            case "cancel":
+                return Answer(ok=True, jobs=self._node.cancel(request.job, force=request.force))
+            case "stack":
+                return Answer(ok=True, stack=await self._node.stack(request.job))
+            case "reach":
+                return Answer(ok=True, reach=self._node.reach())
+            case "scale":
+                self._require_settled()
+                self._resize(request.workers)
+                return Answer(ok=True, workers=self._node.workers)
             case "stop":
                 self._stop_by_verb(now=request.now)
             case "drain" | "undrain":
@@ -133,12 +177,19 @@ class Steering:
                 self._heard(Word.DRAIN if request.verb == "drain" else Word.UNDRAIN)
             case "reload":
                 self._require_settled()
-                wrong = await asyncio.shield(self._reloads.ask())
+                reload = self._reloads.ask()
+                wrong = await asyncio.shield(reload) if request.wait else None
                 if wrong is not None:
                     raise RefusedError(wrong)
             case other:
                 raise RefusedError(f"this node knows no verb {other[:40]!r}")
         return Answer(ok=True)
+
+    def _resize(self, workers: int) -> None:
+        before = self._node.workers
+        self._node.resize(workers)
+        if self._node.workers != before:
+            log.info("%d workers from now on, %d before", self._node.workers, before)
 
     def _stop_by_verb(self, *, now: bool) -> None:
         """Stop; who has been told so already is not told again, unless it is to be now."""
@@ -178,66 +229,6 @@ class Steering:
         else:
             log.error("not reloaded: %s", wrong)
         return wrong
-
-
-def describe(
-    settings: Settings,
-    life: Lifecycle,
-    scheduler: Scheduler | None,
-    supervisor: Supervisor,
-    *,
-    uptime: float,
-    endpoint: str,
-    bridge: str,
-    clients: int,
-) -> Status:
-    """Tell how a node is from what it knows anyway: it can be asked although all workers hang."""
-    pool = {} if scheduler is None else scheduler.pool.workers
-    now = asyncio.get_running_loop().time()
-    workers = [
-        WorkerStatus(
-            slot=link.slot,
-            pid=link.pid,
-            ready=link.key in pool,
-            age=round(now - link.born, 3),
-            orders=supervisor.taken_up(link.key),
-            outstanding=len(pool[link.key].outstanding) if link.key in pool else 0,
-        )
-        for link in sorted(supervisor._links.values(), key=lambda link: link.slot)
-    ]
-    held = 0 if scheduler is None else scheduler.held
-    # A worker runs one job, or as many coroutines as it has; what else it was given lies in its socket.
-    begun = sum(len(worker.outstanding) if worker.coroutines else bool(worker.outstanding) for worker in pool.values())
-    running = min(begun, held)
-    state, why = life.shown(workers=len(pool), unhealthy=supervisor.unhealthy)
-    return Status(
-        name=settings.shown_name,
-        id=settings.node_id,
-        mesh=settings.mesh,
-        state=state,
-        why=why,
-        pid=os.getpid(),
-        uptime=round(uptime, 3),
-        endpoint=endpoint,
-        bridge=bridge,
-        clients=clients,
-        held=held,
-        waiting=held - running,
-        running=running,
-        slots=settings.workers,
-        concurrency=settings.concurrency,
-        workers=workers,
-    )
-
-
-def in_one_line(found: Status) -> str:
-    """Tell how a node is in one line, for a service manager."""
-    state = f"{found.state} ({found.why})" if found.why else found.state
-    ready = sum(worker.ready for worker in found.workers)
-    return (
-        f"{state}: {found.running} jobs running, {found.waiting} waiting, "
-        f"{ready} of {found.slots} workers ready, {found.clients} clients"
-    )
 
 
 def _has_terminal() -> bool:

@@ -27,6 +27,7 @@ from meshnode.core.events import Called, Ended, Event, Retired, SpareLost, Taken
 from meshnode.core.orders import Orders, Ran
 from meshnode.core.respawn import Respawn
 from meshnode.generation import Generation, Link
+from meshnode.system import own_memory
 from meshnode.worker.link import (
     Receiver,
     attach,
@@ -66,6 +67,12 @@ _CAUSE_S = 0.05
 MEMORY_S = 2.0
 """Seconds between two looks at the workers' memory."""
 
+PLACES = 4
+"""Places for each worker that there may be: its own, a spare one's, and a successor's of both."""
+
+SCALE_LEAST = 256
+"""Workers that a node can be scaled to at least, if it has begun with few; else to twice what it began with."""
+
 _DEATHS_S = 1.0
 """Seconds for which the loop waits for workers that were killed, all together; it takes milliseconds."""
 
@@ -77,7 +84,8 @@ class Supervisor:
     worker has under a number, for the log. `max_jobs`: jobs after which
     a worker is replaced, at random up to `jitter` fewer; `max_memory`: bytes of its own memory after which it is.
     `unhealthy` says why the node has no workers, while it has none. `died`, `killed`, `recycled` count workers that
-    ended by themselves, were killed for a job of theirs, and were replaced for their jobs or their memory.
+    ended by themselves, were killed for a job of theirs, and were replaced for their jobs or their memory. `exits`: how
+    the last worker of a slot ended that was not told to.
     """
 
     def __init__(
@@ -95,6 +103,8 @@ class Supervisor:
         self.unhealthy: str | None = None
         self.died = self.killed = self.recycled = 0
         self.slots = slots
+        self.most = config.places // PLACES
+        self.exits: dict[int, str] = {}
         self._config = config
         self._turn = turn
         self._on_served = on_served
@@ -124,6 +134,11 @@ class Supervisor:
         self._staffed = False
         self._ready = asyncio.Event()
         self._none_left = asyncio.Event()
+
+    @property
+    def links(self) -> list[Link]:
+        """All workers that there are, ready or not."""
+        return list(self._links.values())
 
     # starting
 
@@ -292,7 +307,7 @@ class Supervisor:
     def spare(self) -> None:
         """Start one worker more than the node has, since others wait for what it is to do."""
         taken = {link.slot for link in self._links.values()}
-        slot = next(slot for slot in count(self.slots) if slot not in taken)
+        slot = next(slot for slot in count(self.most) if slot not in taken)
         if self._generation is not None and self._generation.is_loaded and self._places:
             self._try_fork(slot, self._generation)
         else:
@@ -305,7 +320,7 @@ class Supervisor:
             return
         link.ready = True
         link.settle(None)
-        events.append(WorkerReady(link.key, self._lease(), spare=link.slot >= self.slots))
+        events.append(WorkerReady(link.key, self._lease(), spare=link.slot >= self.most))
         former, link.replaces = link.replaces, None
         self._at[link.slot] = link
         if former is not None and former.key in self._links:
@@ -470,12 +485,14 @@ class Supervisor:
         link.settle(text)
         if link.ready:
             events.append(WorkerLost(link.key, started, text))
-        elif link.slot >= self.slots:
+        elif link.slot >= self.most:
             events.append(SpareLost())
+        if not link.ending:
+            self.exits[link.slot] = text
         if self._stopping:
             if not self._links:
                 self._none_left.set()
-        elif not link.ending and link.slot < self.slots:
+        elif not link.ending and not link.surplus and link.slot < self.slots:
             self._succeed(link, text, self._about(link, started, events))
 
     def _count_death(self, link: Link) -> None:
@@ -521,11 +538,11 @@ class Supervisor:
 
     def _fork_again(self, slot: int, replaces: Link | None) -> None:
         generation = self._generation
-        if self._stopping or generation is None or not generation.is_loaded:
+        if self._stopping or generation is None or not generation.is_loaded or slot >= self.slots:
             return
         if replaces is not None and replaces.key not in self._links:
             replaces = None
-        if replaces is not None or not any(link.slot == slot for link in self._links.values()):
+        if replaces is not None or not any(link.slot == slot and not link.surplus for link in self._links.values()):
             self._try_fork(slot, generation, replaces=replaces)
 
     def _try_fork(self, slot: int, generation: Generation, *, replaces: Link | None = None) -> Link | None:
@@ -534,7 +551,7 @@ class Supervisor:
             return self._fork(slot, generation, replaces=replaces)
         except (OSError, IndexError) as error:
             log.error("no worker can be started now (%s); trying again", error)
-            if slot >= self.slots:
+            if slot >= self.most:
                 lost: list[Event] = [SpareLost()]
                 self._later(SPARE_AGAIN_S, self._turn, lost)
             else:
@@ -592,7 +609,7 @@ class Supervisor:
             link.settle("its zygote died")
             if link.ready:
                 events.append(WorkerLost(link.key, started, "its zygote died"))
-            elif link.slot >= self.slots:
+            elif link.slot >= self.most:
                 events.append(SpareLost())
         if generation is not self._generation:
             self._fill_slots()
@@ -634,12 +651,30 @@ class Supervisor:
         handle = self._loop.call_later(delay, run)
         self._timers.add(handle)
 
+    # more and fewer of them
+
+    def resize(self, slots: int) -> None:
+        """Have so many workers from now on, `most` at most; those that are too many get nothing more, and end then."""
+        self.slots = slots
+        surplus = [link for link in self.links if slots <= link.slot < self.most and not link.ending]
+        for link in surplus:
+            link.surplus = True
+            if not link.ready:
+                link.ending = True
+                link.signal(signal.SIGKILL)
+        events: list[Event] = [Retired(link.key) for link in surplus if link.ready]
+        if events:
+            self._turn(events)
+        self._fill_slots()
+
     # replacing
 
     def replace(self, key: int) -> None:
         """Start a worker's successor; it goes when that is ready."""
         link = self._links.get(key)
-        if link is None or link.replaced or link.ending or self._generation is None or not self._generation.is_loaded:
+        if link is None or link.replaced or link.ending or link.surplus:
+            return
+        if self._generation is None or not self._generation.is_loaded:
             return
         log.info("worker %d (process %d) is replaced by a fresh one", link.slot, link.pid, extra={"worker": link.slot})
         self.recycled += 1
@@ -715,6 +750,8 @@ class Supervisor:
             batch, slots = slots[:at_once], slots[at_once:]
             coming: list[Link] = []
             for slot in batch:
+                if slot >= self.slots:
+                    continue  # the node has fewer workers since
                 if self._stopping or generation is not self._generation:
                     return "it was interrupted: the zygote of the new code ended, or the node stops"
                 former = self._at.get(slot)
@@ -778,31 +815,21 @@ class Supervisor:
 
 
 def zygote_config(settings: Settings) -> Config:
-    """Return what a node's zygotes are told: there is room for a spare worker and a successor beside each."""
+    """Return what a node's zygotes are told: there is room for a spare worker and a successor beside each.
+
+    And for more workers than it begins with, since it may be told to have more.
+    """
     return Config(
         node=settings.shown_name,
         targets=list(settings.targets),
         folder=settings.folder,
-        places=4 * settings.workers,
+        places=PLACES * max(SCALE_LEAST, 2 * settings.workers),
         concurrency=settings.concurrency,
         limit=settings.limit,
         mesh=settings.mesh,
         log_level=settings.log_level,
         log_json=settings.log_json,
     )
-
-
-def own_memory(pid: int) -> int:
-    """Return the bytes of a process that lie in memory and in no file; 0 if it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            words = file.read().split()
-    except OSError:
-        return 0
-    return (int(words[1]) - int(words[2])) * _PAGE
-
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _given_back(ran: Ran) -> range:

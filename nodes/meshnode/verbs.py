@@ -1,4 +1,4 @@
-"""The verbs of `meshnode` that act on a node that runs: `status stop drain undrain reload`.
+"""The verbs of `meshnode` that act on a node that runs: `status connections stop drain undrain reload`.
 
 Shell: the command line's end of the control socket.
 """
@@ -10,15 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 import msgspec
+from msgspec import Struct
 
+from mesh import tables
 from mesh.errors import ConfigError
+from mesh.wire.reports import Status
 from meshnode import config as cfg
-from meshnode.control import PATIENCE_S, Answer, Request, Status, ask, peer_of, socket_path
+from meshnode.control import PATIENCE_S, Answer, Request, ask, peer_of, socket_path
 from meshnode.name_lock import own_folder, running
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LOOK_S = 0.25
 """Seconds between two looks at what a node still does."""
@@ -125,10 +131,18 @@ def status(name: str | None, *, as_json: bool) -> None:
     """Show how a node is: its state, its jobs, its workers."""
     with reach(name) as node:
         found = node.status()
-    if as_json:
-        click.echo(msgspec.json.encode(found))
-    else:
-        _print(found)
+    _show(found, tables.status(found), as_json=as_json)
+
+
+@_verb
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+def connections(name: str | None, *, as_json: bool) -> None:
+    """Show who is connected to a node: clients with their jobs, callers of the bridge."""
+    with reach(name) as node:
+        found = node.ask("connections").connections
+    if found is None:
+        raise VerbError(f"the node {node.name!r} answers without its connections")
+    _show(found, tables.connections([(node.name, found)]), as_json=as_json)
 
 
 @_verb
@@ -176,7 +190,9 @@ def reload(name: str | None) -> None:
         node.ask("reload", timeout=None)
 
 
-VERBS: dict[str, click.Command] = {command.name or "": command for command in (status, stop, drain, undrain, reload)}
+VERBS: dict[str, click.Command] = {
+    command.name or "": command for command in (status, connections, stop, drain, undrain, reload)
+}
 
 
 # the command line
@@ -239,45 +255,12 @@ def _shown() -> Iterator[Callable[[str], None]]:
     yield line
 
 
-def _print(found: Status) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    slots = f"{found.slots} × {found.concurrency}" if found.concurrency > 1 else str(found.slots)
-    rows: dict[str, Any] = {
-        "node": f"{found.name} ({found.id[:8]})",
-        "mesh": found.mesh,
-        "state": f"{found.state}: {found.why}" if found.why else found.state,
-        "process": found.pid,
-        "up for": length_of_time(found.uptime),
-        "clients at": found.endpoint or "–",
-        "bridge at": found.bridge or "–",
-        "clients": found.clients,
-        "jobs": f"{found.held} held: {_jobs(found)}",
-        "workers": f"{sum(worker.ready for worker in found.workers)} of {slots} ready",
-    }
-    about = Table(box=None, pad_edge=False, show_header=False)
-    for what, value in rows.items():
-        about.add_row(what, escape(str(value)))
-    table = Table("slot", "process", "up for", "jobs", "owes", box=None, pad_edge=False)
-    for worker in found.workers:
-        age = length_of_time(worker.age) if worker.ready else "starting"
-        table.add_row(str(worker.slot), str(worker.pid or "–"), age, str(worker.orders), str(worker.outstanding))
-    console = Console()
-    console.print(about)
-    if found.workers:
-        console.print()
+def _show(found: Struct, shown: "Sequence[Table]", *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    console = tables.console()
+    for part, table in enumerate(shown):
+        if part:
+            console.print()
         console.print(table)
-
-
-def length_of_time(seconds: float) -> str:
-    """Write a length of time: `42 s`, `3:07 min`, `5:01 h`, `12 days`."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    if whole < 2 * 86400:
-        return f"{whole // 3600}:{whole % 3600 // 60:02} h"
-    return f"{whole // 86400} days"

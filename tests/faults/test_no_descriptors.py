@@ -81,6 +81,7 @@ async def test_a_node_without_descriptors_serves_on_and_recovers(
                 assert isinstance(later.greet(), Welcome)
             assert await client.call("noop", 2) == 2
         assert psutil.pid_exists(node.pid)
+        assert "Exception in callback" not in node.log
     line.more["CPU while out of them"] = used
     # libzmq tries again and again to accept what its listener has no descriptor for. Nothing keeps it from that but to
     # unbind, which ends the connections that are there too (docs/delivery.md, Known limits).

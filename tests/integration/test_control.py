@@ -20,12 +20,13 @@ import psutil
 import pytest
 
 import mesh
+from mesh.tables import length_of_time
+from mesh.wire.reports import Connections, Jobs, Reach, Stack, Status
 from meshdiscovery.directory import Directory
 from meshdiscovery.mdns import Browser
-from meshnode.control import LINE_BYTES, MOST_TALKS, Answer, Control, RefusedError, Request, Status
+from meshnode.control import LINE_BYTES, MOST_TALKS, Answer, Control, RefusedError, Request
 from meshnode.core.lifecycle import Lifecycle, Word
 from meshnode.steering import Reloads, Steering
-from meshnode.verbs import length_of_time
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, run_meshnode, write_tasks
@@ -660,6 +661,29 @@ class SteeredNode:
 
     def status(self) -> Status:
         return Status(name="", id="", mesh="", state="", pid=0, uptime=0.0)
+
+    workers = 2
+
+    def resize(self, workers: int) -> None:
+        self.did.append(f"{workers} workers")
+        self.workers = workers
+
+    def connections(self) -> Connections:
+        return Connections([])
+
+    def jobs(self, task: str, word: str) -> Jobs:
+        self.did.append(f"jobs {task} {word}")
+        return Jobs([])
+
+    def cancel(self, word: str, *, force: bool) -> Jobs:
+        self.did.append(f"{'kill' if force else 'cancel'} {word}")
+        return Jobs([])
+
+    async def stack(self, word: str) -> Stack:
+        return Stack(id=word, task="", worker=0, pid=0, text="")
+
+    def reach(self) -> Reach:
+        return Reach(looks=False)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ from meshnode.core.events import (
     KeepAsked,
     Left,
     Queried,
+    Resized,
     Retired,
     Served,
     Stalled,
@@ -435,6 +436,13 @@ class Mesh(RuleBasedStateMachine):
         former = active[which % len(active)]
         former.retired = True
         self.tell(self.fork(lease), Retired(former.key))
+
+    @rule(slots=st.integers(1, SLOTS))
+    def the_node_is_to_have_so_many_workers(self, slots: int) -> None:
+        active = [worker for worker in self.workers.values() if not worker.retired]
+        for worker in active[slots:]:
+            worker.retired = True
+        self.tell(Resized(slots), *(Retired(worker.key) for worker in active[slots:]))
 
     @precondition(lambda self: any(worker.at_work for worker in self.workers.values()))
     @rule(steps=st.lists(st.tuples(STEP, st.integers(0, SLOTS - 1), MICROS), min_size=1, max_size=8))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mesh.core.budget import FLOOR, PERIOD_S, SHARE
-from mesh.core.effects import Close, Effect, Greet, Joined, Parted, Progress, Send, Settle
+from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Parted, Progress, Send, Settle
 from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
 from mesh.core.liveness import Health
 from mesh.core.record import ACCEPTED, PENDING, STARTED, JobRecord
@@ -134,7 +134,7 @@ class SessionMachine(RuleBasedStateMachine):
                     assert self.nodes[effect.key].forgot
                 case Joined():
                     assert effect.view.key in self.nodes
-                case Progress() | Parted():
+                case Progress() | Parted() | Answered():
                     pass
         return effects
 

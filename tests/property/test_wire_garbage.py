@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mesh.errors import BadArguments, Failure, ProtocolError
 from mesh.wire.codec import (
+    ODD_LIMIT,
     OUT_OF_BAND,
     Buffer,
     Oddities,
@@ -23,6 +24,7 @@ from mesh.wire.codec import (
     encode_node,
 )
 from mesh.wire.messages import (
+    ITEM_LIMIT,
     About,
     Accepted,
     Bye,
@@ -380,9 +382,25 @@ Decode = Callable[[list[Buffer], Oddities], Any]
 
 
 @pytest.mark.parametrize(("decode", "start"), [(decode_client, IN_A_CLIENTS_ITEMS), (decode_node, IN_A_NODES_ITEMS)])
-def test_a_header_full_of_odd_items_is_counted_and_not_much_slower(decode: Decode, start: bytes) -> None:
-    count = 200_000
+def test_odd_items_are_counted_up_to_a_bound_and_beyond_it_their_message_is_none(decode: Decode, start: bytes) -> None:
+    def header(odd: int) -> list[Buffer]:
+        items = b"\x91\x63" * (odd // 2) + b"\xc0" * (odd // 2)
+        return [start + b"\xdd" + struct.pack(">I", odd) + items]
+
     oddities = Oddities()
-    header = start + b"\xdd" + struct.pack(">I", count) + b"\x91\x63" * (count // 2) + b"\xc0" * (count // 2)
-    assert decode([header], oddities).items == []
-    assert (oddities.unknown, oddities.malformed) == (count // 2, count // 2)
+    assert decode(header(ODD_LIMIT), oddities).items == []
+    assert (oddities.unknown, oddities.malformed) == (ODD_LIMIT // 2, ODD_LIMIT // 2)
+    with pytest.raises(ProtocolError):
+        decode(header(2 * ODD_LIMIT), oddities)
+
+
+@pytest.mark.parametrize(("decode", "start"), [(decode_client, IN_A_CLIENTS_ITEMS), (decode_node, IN_A_NODES_ITEMS)])
+@pytest.mark.parametrize("item", [b"\x80", b"\x91\x08"], ids=["no item", "BYE"])
+def test_a_header_of_millions_of_items_is_refused_before_they_are_made(
+    decode: Decode, start: bytes, item: bytes
+) -> None:
+    header = start + b"\xdd" + struct.pack(">I", 2_000_000) + item * 2_000_000
+    with little_memory(), pytest.raises(ProtocolError):
+        decode([header], Oddities())
+    most = start + b"\xdd" + struct.pack(">I", ITEM_LIMIT) + b"\x91\x08" * ITEM_LIMIT
+    assert len(decode([most], Oddities()).items) == ITEM_LIMIT

@@ -13,6 +13,7 @@ from mesh.wire.codec import OUT_OF_BAND, Oddities, decode_client, decode_node, e
 from mesh.wire.messages import (
     About,
     Accepted,
+    Answer,
     Bye,
     Cancel,
     ClientMessage,
@@ -21,6 +22,7 @@ from mesh.wire.messages import (
     Hello,
     Lost,
     NodeMessage,
+    Operate,
     Options,
     Parameter,
     Ping,
@@ -70,7 +72,15 @@ submits = st.builds(
 hellos = st.builds(
     Hello, st.just("mesh"), st.integers(0, 99), st.integers(0, 99), st.text(max_size=63), st.text(max_size=90)
 )
-client_items = st.one_of(submits, submits, st.builds(Cancel, ids), st.builds(Ping, counts), hellos, st.builds(Bye))
+client_items = st.one_of(
+    submits,
+    submits,
+    st.builds(Cancel, ids),
+    st.builds(Ping, counts),
+    hellos,
+    st.builds(Bye),
+    st.builds(Operate, counts, st.text(min_size=1, max_size=32), st.binary(max_size=60)),
+)
 client_messages = st.builds(ClientMessage, epochs, counts, st.lists(client_items, max_size=8))
 
 specs = st.builds(
@@ -108,6 +118,7 @@ node_items = st.one_of(
     st.builds(Refuse, reasons, texts),
     st.builds(Drain),
     st.builds(Bye),
+    st.builds(Answer, counts, st.booleans(), st.binary(max_size=60)),
 )
 node_messages = st.builds(NodeMessage, counts, counts, counts, counts, counts, st.lists(node_items, max_size=8))
 

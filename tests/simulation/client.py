@@ -6,7 +6,7 @@ from typing import assert_never
 
 from mesh.core.budget import FLOOR, PERIOD_S, SHARE
 from mesh.core.dialer import Dialer
-from mesh.core.effects import Close, Effect, Greet, Joined, Parted, Progress, Send, Settle
+from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Parted, Progress, Send, Settle
 from mesh.core.events import CancelAsked, Event, Heard, LinkLost, Opening, Submitted, Tick
 from mesh.core.record import JobRecord
 from mesh.core.session import Session
@@ -168,7 +168,7 @@ class SimulatedClient:
                 link.to_node(effect.message)
             case Settle():
                 self._settled(effect)
-            case Progress():
+            case Progress() | Answered():
                 pass
             case Joined():
                 self.dialer.joined(effect.view.key)

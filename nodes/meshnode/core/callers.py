@@ -20,6 +20,10 @@ class Callers:
         self.at = FOREVER
         self._coming = 0
 
+    def resize(self, most: int) -> None:
+        """There may be so many spare workers from now on."""
+        self._most = most
+
     def of(self, worker: int) -> Owner:
         """Return the owner of what a worker's jobs call; its key is the worker's, below zero."""
         owner = self._owners.get(worker)

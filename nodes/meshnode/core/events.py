@@ -137,6 +137,12 @@ class Served(Struct, frozen=True):
     tasks: list[TaskSpec]
 
 
+class Resized(Struct, frozen=True):
+    """The node is to have so many workers from now on; those that are too many are retired on their own."""
+
+    slots: int
+
+
 class Stalled(Struct, frozen=True):
     """This node stood still for so long that clients have given it up: what has not started is theirs again."""
 
@@ -151,6 +157,6 @@ class Tick(Struct, frozen=True):
 
 Event = (
     Submitted | CancelAsked | KeepAsked | Queried | Spoken | Left | Paused | Resumed | WorkerReady | Called | SpareLost
-    | Retired | Ended | TakenBack | WorkerLost | ForwardEnded | Draining | Undraining | Served | Stalled | GraceOver
-    | Tick
+    | Retired | Ended | TakenBack | WorkerLost | ForwardEnded | Draining | Undraining | Served | Resized | Stalled
+    | GraceOver | Tick
 )  # fmt: skip

@@ -75,6 +75,7 @@ class Held(Struct, gc=False, eq=False):
     `told`: its owner has heard that it is held. `kept`: it outlives its owner. `delayed`: it waits for its time to be
     tried again. `retries`, `crashes`: how often its task asked for that, how many workers died of it.
     `stopping`: how far its owner wanted it cancelled when it last said so. `since`: when it was taken in, or `COUNTED`.
+    `moment`: when it came; of a coroutine that was given to a worker, when that was.
     """
 
     submit: Submit
@@ -95,6 +96,7 @@ class Held(Struct, gc=False, eq=False):
     crashes: int = 0
     stopping: int = -1
     since: float = COUNTED
+    moment: float = 0.0
 
     @property
     def waits(self) -> bool:

@@ -5,9 +5,11 @@ STRANGER, so that it greets anew.
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import assert_never, cast
 
 from mesh.core.grants import ANYBODY, Grant
+from mesh.errors import NotAllowed
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
@@ -17,6 +19,7 @@ from mesh.wire.messages import (
     WRONG_MESH,
     WRONG_VERSION,
     About,
+    Answer,
     Bye,
     Cancel,
     ClientMessage,
@@ -24,6 +27,7 @@ from mesh.wire.messages import (
     Hello,
     Keep,
     NodeItem,
+    Operate,
     Ping,
     Pong,
     Query,
@@ -34,6 +38,7 @@ from mesh.wire.messages import (
     SubmitLarge,
     Welcome,
 )
+from mesh.wire.reports import Wrong, packed
 from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
 
@@ -65,11 +70,17 @@ class Peer:
         self.stamp = 0
 
 
+def may_operate(peer: Peer) -> bool:
+    """May this peer ask the node of itself, and tell it what to do? Without keys whoever reaches the port may."""
+    return peer.grant.operates
+
+
 class Peers:
-    """The clients of the front."""
+    """The clients of the front. `asked`: what those who may operate this node have asked, until it is taken."""
 
     def __init__(self, about: About) -> None:
         self.draining = False
+        self.asked: list[tuple[Peer, Operate]] = []
         self._about = about
         self._peers: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_owner: dict[int, Peer] = {}
@@ -78,6 +89,11 @@ class Peers:
     def __len__(self) -> int:
         """How many there are."""
         return len(self._peers)
+
+    @property
+    def routing_ids(self) -> Collection[bytes]:
+        """The routing ids of all."""
+        return self._peers.keys()
 
     def describe(self, about: About) -> None:
         """Greet with this from now on."""
@@ -137,12 +153,14 @@ class Peers:
         submits: list[Submit] = []
         asked: list[bytes] = []
         events: list[Event] = []
+        hello: Hello | None = None
+        ping: Ping | None = None
         for item in message.items:
             match item:
                 case Submit():
                     submits.append(item)
                 case Ping():
-                    events.append(Spoken(peer.owner, [Pong(item.token)]))
+                    ping = item  # one answer for all: thousands in a message would cost their sender next to nothing
                 case Cancel():
                     events.append(CancelAsked(peer.owner, item.id, item.how))
                 case Keep():
@@ -150,20 +168,31 @@ class Peers:
                 case Query():
                     asked += item.ids
                 case Hello():
-                    version = min(item.highest, VERSIONS[1])
-                    greeting: list[NodeItem] = [Welcome(version, self._about)]
-                    events.append(Spoken(peer.owner, [*greeting, Drain()] if self.draining else greeting))
+                    hello = item
+                case Operate() if may_operate(peer):
+                    self.asked.append((peer, item))
+                case Operate():
+                    refusal = Wrong(NotAllowed.__name__, "this key does not allow to operate nodes")
+                    events.append(Spoken(peer.owner, [Answer(item.token, False, packed(refusal))]))
                 case Bye():
                     events += self.forget(peer.owner)
                 case SubmitLarge():
                     self.malformed += 1  # its frame was not there
                 case _ as never:
                     assert_never(never)
+        if ping is not None:
+            events.insert(0, Spoken(peer.owner, [Pong(ping.token)]))
+        if hello is not None:
+            events.insert(0, Spoken(peer.owner, self._greeting(hello)))
         if submits:
             events[:0] = self._submitted(peer, message, submits, now)
         if asked and message.epoch == self._about.epoch:
             events.append(Queried(peer.owner, asked))  # all at once: what is asked for is looked for in one go
         return events
+
+    def _greeting(self, hello: Hello) -> list[NodeItem]:
+        welcome = Welcome(min(hello.highest, VERSIONS[1]), self._about)
+        return [welcome, Drain()] if self.draining else [welcome]
 
     def _submitted(self, peer: Peer, message: ClientMessage, submits: list[Submit], now: float) -> list[Event]:
         if message.epoch != self._about.epoch:

@@ -20,12 +20,13 @@ class Worker:
     `packed`: it runs short jobs, several of which lie in its socket. `stuck`: it gets nothing more before its next
     word, since a job drags on or its orders are being taken back. `watched`: it is going to be looked at. `lease`: jobs
     that it may still run before it is replaced. `retired`: it gets nothing more at all. `doomed`: it is being killed
-    for the job of this number, which ends for this reason, with this text.
+    for the job of this number, which ends for this reason, with this text. `since`: when it began with the first of
+    what is outstanding, as far as it has told. `done`, `failed`: how many jobs ended well here, and otherwise.
     """
 
     __slots__ = (
-        "coroutines", "doomed", "key", "last", "lease", "load", "outstanding", "packed", "retired", "spare",
-        "stuck", "watched",
+        "coroutines", "done", "doomed", "failed", "key", "last", "lease", "load", "outstanding", "packed", "retired",
+        "since", "spare", "stuck", "watched",
     )  # fmt: skip
 
     def __init__(self, key: int, lease: int | None = None, *, spare: bool = False) -> None:
@@ -41,6 +42,8 @@ class Worker:
         self.packed = False
         self.stuck = False
         self.watched = False
+        self.since = 0.0
+        self.done = self.failed = 0
 
 
 class Pool:
@@ -51,12 +54,15 @@ class Pool:
     (measured: 64 workers, tiny jobs, 3.5 times the throughput of the least loaded); slow ones take a worker each.
     Where all are at work, a job of a task that runs for some milliseconds, and always for about as many, goes behind
     the one that began first: it is read the moment that ends, and taken back if another worker is idle before.
+
+    `leaving`: workers that get nothing more and have not ended what they have.
     """
 
     def __init__(self, *, concurrency: int, cores: int) -> None:
         self.concurrency = concurrency
         self.cores = cores
         self.workers: dict[int, Worker] = {}
+        self.leaving: set[int] = set()
         self._idle: list[Worker] = []
         self._alone: dict[int, Worker] = {}
         self._ahead: dict[int, Worker] = {}
@@ -93,6 +99,7 @@ class Pool:
     def retire(self, worker: Worker) -> None:
         """Give a worker nothing more; what it has it may end."""
         worker.retired = True
+        self.leaving.add(worker.key)
         self._forget(worker)
 
     def _forget(self, worker: Worker) -> None:
@@ -105,6 +112,7 @@ class Pool:
     def remove(self, key: int) -> Collection[Held]:
         """Forget a worker, and return its outstanding jobs in the order they were sent."""
         worker = self.workers.pop(key, None)
+        self.leaving.discard(key)
         if worker is None:
             return []
         self._forget(worker)

@@ -63,6 +63,7 @@ from meshnode.core.events import (
     Left,
     Paused,
     Queried,
+    Resized,
     Resumed,
     Retired,
     Served,
@@ -102,8 +103,9 @@ class Scheduler:
     the mesh, where bridge jobs go on to when no slot is free here. `taken_up` says which order a worker has taken
     up last.
     `counts`: where to count what becomes of the jobs, if that is wanted.
-    `held`: jobs that it has taken in and not ended. Its parts: the workers (`pool`), what waits (`backlog`), what
-    owners are told (`word`).
+    `held`: jobs that it has taken in and not ended; `done`, `failed`, `lost`: how many have ended at a worker well,
+    with a failure, or not at all since their worker died or was killed. Its parts: the workers (`pool`), what waits
+    (`backlog`), what owners are told (`word`).
     """
 
     def __init__(
@@ -130,6 +132,8 @@ class Scheduler:
         if counts is not None:
             counts.serve(self.tasks)
         self.held = 0
+        self.done = self.failed = self.lost = 0
+        self._cores = cores
         self._most = backlog
         self._elsewhere = elsewhere or Nowhere()
         self._watch = Watch(self.pool, taken_up)
@@ -248,6 +252,8 @@ class Scheduler:
                 self.word.undrain()
             case Served():
                 self._serve(event.tasks)
+            case Resized():
+                self._resize(event.slots)
             case Stalled():
                 self._stalled()
             case GraceOver():
@@ -297,7 +303,7 @@ class Scheduler:
                 if self.counts is not None:
                     self.counts.ended(submit.task, rejected)
                 continue
-            held = Held(submit, entry, owner, FOREVER, cost=cost, since=now)
+            held = Held(submit, entry, owner, FOREVER, cost=cost, since=now, moment=now)
             ids[job_id] = held
             run.append(held)
             accepted.append(held)
@@ -328,7 +334,7 @@ class Scheduler:
         ):
             self._submitted(owner, [submit], now, stale=False)
             return
-        held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now)
+        held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now, moment=now)
         owner.jobs[submit.id] = held
         self.held += 1
         self.word.active[owner.key] = owner
@@ -374,16 +380,19 @@ class Scheduler:
         room = self._most - self.held
         return min(room, self.word.room(owner, entry)) if owner.windowed else room
 
-    def _ended(self, key: int, ran: list[Ran], now: float) -> None:  # noqa: C901  # hot, as above
+    def _ended(self, key: int, ran: list[Ran], now: float) -> None:  # noqa: C901, PLR0915  # hot, as above
         worker = self.pool.workers.get(key)
         if worker is None:
             return
         worker.stuck = False
+        worker.since = now
+        failures = count = 0
         orphans = self._outcomes.orphans
         answered: list[Owner] = []
         for one in ran:
             ended = self.pool.end(worker, range(one.first, one.first + len(one.ends)))
             self._observe(ended, one)
+            count += len(one.ends)
             owner: Owner | None = None
             task = ""
             told, failed, cancelled = len(ended), 0, 0
@@ -391,6 +400,8 @@ class Scheduler:
                 if held is None:
                     told -= 1
                     continue
+                if type(item) is Failed:
+                    failures += 1
                 if held.owner is not owner:
                     owner, task = held.owner, held.entry.spec.name
                     answered.append(owner)
@@ -418,6 +429,10 @@ class Scheduler:
                     self._outcomes.keep_orphaned(item, now)
             if self.counts is not None and told:
                 self.counts.told(task, told, failed=failed, cancelled=cancelled)
+        worker.failed += failures
+        worker.done += count - failures
+        self.failed += failures
+        self.done += count - failures
         self.word.ended_at_worker(answered)
         for owner in answered:
             if owner.queued and not owner.windowed:
@@ -522,6 +537,7 @@ class Scheduler:
                 unread.append(held)
                 continue
             held.owner.running -= 1
+            self.lost += 1
             if worker.doomed is not None and worker.doomed[0] == held.seq:
                 reason, text = worker.doomed[1:]
             else:
@@ -651,6 +667,12 @@ class Scheduler:
                 entry.quarantine.until = 0.0  # the code may have been mended
                 entry.quarantine.survived()
 
+    def _resize(self, slots: int) -> None:
+        """Have so many workers from now on; windows follow."""
+        self.pool.cores = max(1, min(self._cores, slots))
+        self.word.resize(slots)
+        self._callers.resize(slots)
+
     def _reject_all(self, task: str, reason: str, text: str) -> None:
         """Give back all jobs of a task that wait."""
         for owner in list(self.word.active.values()):
@@ -724,6 +746,7 @@ class Scheduler:
     def _move(self, held: Held, owner: Owner) -> None:
         """Let a job that waits belong to another owner, at the end of what that has."""
         again = Held(held.submit, held.entry, owner, FOREVER, cost=held.entry.expected, since=held.since)
+        again.moment = held.moment
         again.kept = held.kept
         if held.alarm is not None:
             self._set_alarm(again, held.expires)
@@ -776,7 +799,8 @@ class Scheduler:
         self._dismiss_if_done(worker)
 
     def _dismiss_if_done(self, worker: Worker) -> None:
-        if not worker.outstanding and worker.doomed is None and self.pool.workers.pop(worker.key, None) is not None:
+        if not worker.outstanding and worker.doomed is None and worker.key in self.pool.workers:
+            self.pool.remove(worker.key)
             self._effects.append(Dismiss(worker.key))
 
     def _wear(self, worker: Worker, jobs: int) -> None:
@@ -940,7 +964,12 @@ class Scheduler:
 
         Those that need a whole worker and are not short travel alone: what has been read cannot be taken back.
         """
+        if not worker.outstanding:
+            worker.since = now
         first = self.pool.give(worker, given)
+        if worker.coroutines:
+            for held in given:
+                held.moment = now
         if self.counts is not None:
             self.counts.waited(entry.spec.name, given, now)
         jobs = [held.submit for held in given]

@@ -42,6 +42,12 @@ class Word:
         self._handed_in: list[Owner] = []
         self._news: deque[tuple[float, list[Held]]] = deque()
 
+    def resize(self, slots: int) -> None:
+        """The node is to have so many workers from now on."""
+        self._slots = slots
+        self._places = slots * self._pool.concurrency
+        self._loosened = True
+
     # what happened
 
     def say(self, owner: Owner, *items: NodeItem) -> None:
@@ -111,7 +117,7 @@ class Word:
         Those that would start about as soon here as elsewhere, as its fair share allows.
         """
         sharers = max(1, len(self.active))
-        places = self._slots if entry.kind == WHOLE else self._places
+        places = (self._slots if entry.kind == WHOLE else self._places) + self._leaving()
         ahead = int((2 * AHEAD_S * places / sharers - owner.queued_cost) / entry.expected)
         return max(-(-places // sharers) - len(owner.jobs), ahead)
 
@@ -120,7 +126,12 @@ class Word:
         if self.draining or not self._pool.workers:
             return 0
         sharers = len(self.active) + (owner.key not in self.active)
-        return max(1, min(window(self._places, self.pace.ahead(self._slots, self._pool.cores), sharers), owner.limit))
+        places = self._places + self._leaving()
+        return max(1, min(window(places, self.pace.ahead(self._slots, self._pool.cores), sharers), owner.limit))
+
+    def _leaving(self) -> int:
+        """Places that are taken beyond the node's own, by jobs of workers whose successors are there already."""
+        return len(self._pool.leaving)
 
     # time
 

@@ -28,6 +28,7 @@ from meshnode.core.orders import Call, End, Orders, Ran
 from meshnode.worker.catalogue import Application
 from meshnode.worker.link import Receiver, attach, decode_answer, decode_orders, pack_call, pack_ran, send
 from meshnode.worker.runner import Runner, failed, over_limit
+from meshnode.worker.stacks import tell_when_asked
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,6 +100,7 @@ class WorkerLoop:
         ambient.set(inner)
         signal.signal(signal.SIGURG, self._nudged)
         signal.signal(signal.SIGALRM, self._limit_over)
+        tell_when_asked(self._running_coroutines)
         if self._application.needs_loop:
             import asyncio
 
@@ -329,6 +331,13 @@ class WorkerLoop:
         if not self._coroutines:
             # After the flush that is already due; `_serve_on_loop` looks whether there is more to do.
             loop.call_soon(loop.stop)
+
+    def _running_coroutines(self) -> "dict[int, asyncio.Task[Any]]":
+        """Return the coroutines that run, by the numbers of their orders."""
+        running: dict[int, asyncio.Task[Any]] = dict(self._coroutines)
+        if self._alone_runs is not None:
+            running[self._started[0]] = self._alone_runs
+        return running
 
     # stopping them
 

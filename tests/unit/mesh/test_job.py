@@ -67,12 +67,13 @@ async def test_a_failure_that_nobody_asked_for_is_told_once(caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         asked, unasked = a_job(), a_job()
         end(asked, failed("seen"))
-        end(unasked, failed("unseen"))
+        end(unasked, failed("secret"))
         with pytest.raises(RemoteError):
             await asked
         del asked, unasked
     (told,) = caplog.records
-    assert "unseen" in told.getMessage()
+    assert "with app.Odd" in told.getMessage()
+    assert "secret" not in told.getMessage(), "a failure's text may quote what the job was given"
 
 
 async def test_an_await_that_is_cancelled_cancels_the_job_if_it_was_the_last() -> None:

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mesh.wire.messages import CRASH, Lost
-from meshnode.control import Status, WorkerStatus
+from mesh.wire.reports import Status, WorkerStatus
 from meshnode.core.counts import BOUNDS, Counts
 from meshnode.metrics import STATES, BridgeSeen, Seen, Shown, WorkersSeen
 from tests.support.documents import text
@@ -28,9 +28,9 @@ def seen() -> Seen:
     counts.ended("slow", Lost(job_id(1), 1, CRASH, True, ""))
     counts.ran("slow", 2, 1.5, 1.0)
     workers = [
-        WorkerStatus(slot=0, pid=1, ready=True, age=1.0, orders=1, outstanding=1),
-        WorkerStatus(slot=1, pid=2**22, ready=True, age=1.0, orders=1, outstanding=0),
-        WorkerStatus(slot=1, pid=2**22 + 1, ready=False, age=1.0, orders=0, outstanding=0),
+        WorkerStatus(slot=0, pid=1, ready=True, age=1.0, outstanding=1),
+        WorkerStatus(slot=1, pid=2**22, ready=True, age=1.0, outstanding=0),
+        WorkerStatus(slot=1, pid=2**22 + 1, ready=False, age=1.0, outstanding=0),
     ]
     status = Status(
         name='a "name"', id="0" * 32, mesh="shop", state="running", pid=1, uptime=1.0, slots=2, workers=workers

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mesh.core.effects import Close, Joined, Parted, Progress, Send, Settle
-from mesh.core.events import CancelAsked, LinkLost, Opening, Submitted
+from mesh.core.effects import Answered, Close, Joined, Parted, Progress, Send, Settle
+from mesh.core.events import CancelAsked, LinkLost, Opening, OperateAsked, Submitted
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED
 from mesh.core.session import BEAT_S, STALL_S, WELCOME_S
 from mesh.errors import (
@@ -22,11 +22,13 @@ from mesh.wire.messages import (
     RUNNING,
     About,
     Accepted,
+    Answer,
     Bye,
     Cancel,
     Drain,
     Failed,
     Lost,
+    Operate,
     Options,
     Ping,
     Pong,
@@ -657,3 +659,21 @@ def test_jobs_wait_for_a_node_that_is_there_and_full() -> None:
         desk.at(float(second))
         desk.hear(1, window=0)
     assert not record.over
+
+
+# asking nodes
+
+
+def test_a_node_is_asked_and_its_answer_passed_on() -> None:
+    desk = Desk()
+    desk.join(1)
+    desk.tell(OperateAsked(1, 7, "status", b"args"))
+    assert desk.said(1) == [Operate(7, "status", b"args")]
+    assert desk.hear(1, Answer(7, True, b"body")) == [Answered(1, 7, True, b"body")]
+
+
+def test_a_node_that_is_gone_is_asked_nothing_and_one_that_has_not_greeted_answers_nothing() -> None:
+    desk = Desk()
+    assert desk.tell(OperateAsked(1, 7, "status", b"")) == []
+    desk.tell(Opening(1))
+    assert desk.hear(1, Answer(7, True, b"")) == []

@@ -185,7 +185,7 @@ def test_frames_that_nothing_names_are_ignored() -> None:
 # Items that are odd
 
 
-KEPT_FREE_OR_NEVER_HEARD_OF = [0, 10, 15, 20, 29, 255, 2**63 - 1, -1]
+KEPT_FREE_OR_NEVER_HEARD_OF = [0, 11, 15, 20, 30, 255, 2**63 - 1, -1]
 
 
 @pytest.mark.parametrize("kind", KEPT_FREE_OR_NEVER_HEARD_OF)
@@ -279,7 +279,7 @@ def test_text_that_is_not_utf_8_costs_its_item_only() -> None:
 def test_oddities_add_up_over_messages_and_kinds() -> None:
     oddities = Oddities()
     for _ in range(3):
-        frame = client_header([10, 1], [7], [4, JOB, 1, "add", 0, None, None, 9], [99], [7, 1])
+        frame = client_header([11, 1], [7], [4, JOB, 1, "add", 0, None, None, 9], [99], [7, 1])
         assert decode_client([frame], oddities).items == [Ping(1)]
     assert counts(oddities) == (6, 6)
 

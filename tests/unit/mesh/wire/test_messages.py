@@ -10,6 +10,7 @@ from mesh.wire import messages
 from mesh.wire.messages import (
     About,
     Accepted,
+    Answer,
     Bye,
     Cancel,
     ClientItem,
@@ -19,6 +20,7 @@ from mesh.wire.messages import (
     Keep,
     Lost,
     NodeItem,
+    Operate,
     Options,
     Parameter,
     Ping,
@@ -51,6 +53,7 @@ EVERY_ITEM: list[tuple[msgspec.Struct, list[Any]]] = [
     (Ping(7), [7, 7]),
     (Bye(), [8]),
     (Keep(JOB), [9, JOB]),
+    (Operate(7, "drain", b"\x80"), [10, 7, "drain", b"\x80"]),
     (Refuse("mesh", "another"), [16, "mesh", "another"]),
     (Pong(7), [17, 7]),
     (Accepted([JOB]), [18, [JOB]]),
@@ -63,6 +66,7 @@ EVERY_ITEM: list[tuple[msgspec.Struct, list[Any]]] = [
     (Drain(), [26]),
     (Stranger(), [27]),
     (Unknown([JOB]), [28, [JOB]]),
+    (Answer(7, True, b"\x80"), [29, 7, True, b"\x80"]),
 ]
 
 

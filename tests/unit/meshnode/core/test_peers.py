@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.core.grants import CLIENT, NODE, Grant
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
@@ -12,6 +13,7 @@ from mesh.wire.messages import (
     WRONG_MESH,
     WRONG_VERSION,
     About,
+    Answer,
     Bye,
     Cancel,
     ClientItem,
@@ -20,6 +22,7 @@ from mesh.wire.messages import (
     Hello,
     Keep,
     NodeItem,
+    Operate,
     Ping,
     Pong,
     Query,
@@ -31,6 +34,7 @@ from mesh.wire.messages import (
     TaskSpec,
     Welcome,
 )
+from mesh.wire.reports import Wrong, decode_wrong
 from meshnode.core import peers as module
 from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
@@ -91,6 +95,14 @@ def test_who_greets_is_welcomed_and_known() -> None:
     peer = door.peers.of(spoken.owner)
     assert peer is not None
     assert (peer.routing_id, peer.name) == (b"a", "web")
+
+
+def test_many_greetings_and_pings_in_a_message_get_one_answer_each() -> None:
+    door = Door()
+    events, items = door.say(b"a", *[hello()] * 1000, *[Ping(n) for n in range(1000)])
+    assert items == []
+    assert [event.items for event in events if isinstance(event, Spoken)] == [[Welcome(1, ABOUT)], [Pong(999)]]
+    assert len(events) == 2
 
 
 def test_each_peer_has_an_owner_of_its_own_and_keeps_it() -> None:
@@ -329,3 +341,35 @@ def test_everybody_has_heard_what_was_said_once_all_have_spoken_since() -> None:
     door.say(b"b", Ping(1), stamp=5)
     assert door.peers.have_heard(5)
     assert not door.peers.have_heard(6)
+
+
+def test_what_a_peer_asks_of_the_node_waits_until_it_is_taken() -> None:
+    door = Door()
+    door.greet(b"a")
+    question = Operate(7, "status", b"")
+    assert door.say(b"a", question) == ([], [])
+    ((peer, asked),) = door.peers.asked
+    assert (peer.routing_id, asked) == (b"a", question)
+    assert door.peers.routing_ids == {b"a"}
+
+
+@pytest.mark.parametrize("grant", [Grant(CLIENT, "billing"), Grant(NODE, "web8")])
+def test_who_may_not_operate_a_node_is_told_so(grant: Grant) -> None:
+    door = Door()
+    (greeted,) = door.peers.take(b"a", ClientMessage(b"", 0, [hello()]), NOW, 1, grant=grant)[0]
+    assert isinstance(greeted, Spoken)
+    owner = greeted.owner
+    question = ClientMessage(LIFE, 0, [Operate(7, "drain", b"")])
+    (spoken,) = door.peers.take(b"a", question, NOW, 2, grant=grant)[0]
+    assert isinstance(spoken, Spoken)
+    (answer,) = spoken.items
+    assert isinstance(answer, Answer)
+    assert (spoken.owner, answer.token, answer.ok) == (owner, 7, False)
+    assert decode_wrong(answer.body) == Wrong("NotAllowed", "this key does not allow to operate nodes")
+    assert door.peers.asked == []
+
+
+def test_a_stranger_operates_nothing() -> None:
+    door = Door()
+    assert door.say(b"a", Operate(7, "drain", b"")) == ([], [Stranger()])
+    assert door.peers.asked == []

@@ -18,7 +18,7 @@ from mesh.wire.messages import (
     Result,
     Started,
 )
-from meshnode.core.effects import Dispatch, Empty
+from meshnode.core.effects import Dismiss, Dispatch, Empty
 from meshnode.core.events import (
     CancelAsked,
     Draining,
@@ -26,6 +26,8 @@ from meshnode.core.events import (
     ForwardEnded,
     GraceOver,
     Left,
+    Resized,
+    Retired,
     Spoken,
     Submitted,
     TakenBack,
@@ -1185,3 +1187,66 @@ def test_when_the_grace_is_over_what_waits_is_given_back_and_what_runs_is_lost()
     desk.end(1)
     assert desk.results(owner) == []
     assert desk.order() == [1]
+
+
+# more and fewer workers
+
+
+def test_a_node_that_is_to_have_more_workers_opens_its_windows_when_they_come() -> None:
+    desk, owner = Desk(workers=1), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    before = desk.replies[-1].window if desk.replies else 1
+    desk.tell(Resized(8), *(WorkerReady(key) for key in range(2, 9)))
+    desk.tell(Spoken(owner, [Pong(1)]))
+    assert desk.replies[-1].window >= before + 7
+    assert desk.replies[-1].free == 7
+
+
+def test_a_worker_too_many_ends_what_it_runs_gets_nothing_more_and_goes() -> None:
+    desk, owner = Desk(workers=2), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2])))
+    (leaving,) = [key for key in (1, 2) if desk.at_worker(key) == [1]]
+    desk.tell(Resized(1), Retired(leaving))
+    desk.tell(Submitted(owner, jobs([3, 4])))
+    desk.end(1)
+    assert Dismiss(leaving) in desk.effects
+    desk.end(2)
+    desk.end(3)
+    assert leaving not in [worker for worker, number in desk.given if number in (3, 4)]
+    assert desk.results(owner) == [1, 2, 3]
+
+
+def test_a_job_that_a_leaving_worker_ends_takes_no_place_from_its_successor() -> None:
+    desk, owner = Desk(workers=1), client()
+    desk.tell(Submitted(owner, [job(1)]))
+    desk.tell(WorkerReady(2), Retired(1))
+    desk.tell(Spoken(owner, [Pong(1)]))
+    widest = desk.replies[-1].window
+    desk.tell(Submitted(owner, [job(2)]))
+    assert desk.given == [(1, 1), (2, 2)]
+    desk.end(1)
+    desk.tell(Spoken(owner, [Pong(2)]))
+    assert desk.replies[-1].window == widest - 1
+
+
+def test_short_jobs_are_packed_onto_no_more_workers_than_there_are_and_than_cores() -> None:
+    desk = Desk(workers=4, cores=2)
+    desk.tell(Resized(1))
+    assert desk.scheduler.pool.cores == 1
+    desk.tell(Resized(8))
+    assert desk.scheduler.pool.cores == 2
+
+
+# counting
+
+
+def test_what_ended_well_what_failed_and_what_was_lost_is_counted() -> None:
+    desk, owner = Desk(workers=1), bridge()
+    desk.tell(Submitted(owner, jobs([1, 2, 3])))
+    desk.end(1)
+    desk.fail(2, again=None)
+    assert (desk.scheduler.done, desk.scheduler.failed, desk.scheduler.lost) == (1, 1, 0)
+    (worker,) = desk.scheduler.pool.workers.values()
+    assert (worker.done, worker.failed) == (1, 1)
+    desk.die(3)
+    assert (desk.scheduler.done, desk.scheduler.failed, desk.scheduler.lost) == (1, 1, 1)
