@@ -32,6 +32,7 @@ USUAL = {
     "throughput": "no-op jobs/s, window full, 2 and 64 workers",
     "latency": "one job at a time, p50 and p99",
     "bodies": "bytes/s with bodies of 1 KiB, 64 KiB, 1 MiB",
+    "keys": "jobs/s with keys, against the same without",
     "naps": "10 ms jobs on 64 workers, and on two nodes",
     "costs": "CPU a no-op job: client, node, workers",
     "startup": "64 workers: seconds, memory, idle CPU",

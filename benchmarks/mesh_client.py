@@ -16,12 +16,16 @@ WARM_UP = 2000
 
 
 def with_client(
-    seeds: Sequence[str], work: Callable[[mesh.Client], Coroutine[Any, Any, R]], *, max_pending: int = 10_000
+    seeds: Sequence[str],
+    work: Callable[[mesh.Client], Coroutine[Any, Any, R]],
+    *,
+    max_pending: int = 10_000,
+    keys: str = "none",
 ) -> R:
-    """Run `work` with a client that is connected to all of these nodes."""
+    """Run `work` with a client that is connected to all of these nodes. `keys`: its folder of keys."""
 
     async def run() -> R:
-        async with mesh.Client(seeds=seeds, mdns=False, max_pending=max_pending) as client:
+        async with mesh.Client(seeds=seeds, mdns=False, max_pending=max_pending, keys=keys) as client:
             await client.wait_ready("noop", nodes=len(seeds))
             return await work(client)
 

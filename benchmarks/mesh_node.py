@@ -14,15 +14,15 @@ class MeshNode(Server):
 
     `seed` is where clients connect. `ready_s` is how long the log took to say that the node is ready, from the start
     of the process; `began` is that start, on the clock that all processes of a host share. `places`: where it
-    and its workers stay.
+    and its workers stay. `keys`: its folder of keys.
     """
 
     start_s = 30.0
     """64 workers take less than one."""
 
-    def __init__(self, workers: int, *, places: Places | None = None) -> None:
+    def __init__(self, workers: int, *, places: Places | None = None, keys: str = "none") -> None:
         command = [sys.executable, "-m", "meshnode", "benchmarks.app", "--workers", str(workers), "--grace", "2"]
-        command += ["--bind", "127.0.0.1:0", "--no-mdns", "--no-bridge"]
+        command += ["--bind", "127.0.0.1:0", "--no-mdns", "--no-bridge", "--keys", keys]
         super().__init__(command, pattern=r"clients: tcp://127\.0\.0\.1:(\d+)")
         self._places = places
         self.began = 0.0

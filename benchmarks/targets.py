@@ -8,6 +8,7 @@ BODIES = "C zmq.proxy, copy=False"
 WORKERMAN = "Workerman, 2 processes"
 WORKERMAN_64 = "Workerman, 64 processes"
 ECHO = "uvloop echo, one process"
+KEYLESS = "the same without keys"
 
 SUSPECT = 200_000
 """Jobs/s of the one-message proxy with two workers; below, two idle cores are not what this ran on."""
@@ -65,6 +66,7 @@ TARGETS = [
     Target("costs.node", "CPU a no-op job, window full: node", 5, 2, lower=True, unit="µs"),
     Target("bodies.64k", "bodies of 64 KiB, bytes/s", 0.6, 0.75, BODIES),
     Target("bodies.1m", "bodies of 1 MiB, bytes/s", 0.8, 1.0, BODIES),
+    Target("keys.throughput", "jobs of 200 bytes with keys, 2 workers", 0.8, 0.9, KEYLESS),
     Target("bridge.persistent.2", "bridge, persistent connections, 2 workers", 0.4, 0.55, WORKERMAN),
     Target("bridge.pipelined.2", "bridge, pipelined without id, 2 workers", 1.2, 1.8, WORKERMAN),
     Target("bridge.connection.2", "bridge, a connection a job, 2 workers", 0.5, 1.0, WORKERMAN),

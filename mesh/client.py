@@ -598,7 +598,10 @@ class Client:
         key = self._last_link
         expected = self._dialer.opened(endpoint, key)
         own = self._keyring.own if self._keyring is not None else None
-        curve = Curve(expected, own.public, own.secret) if own is not None and expected else None
+        if own is not None and not expected:  # with keys nothing is ever said in the clear, whoever offers it
+            self._dialer.lost(key, self.loop.time(), refused=True)
+            return
+        curve = Curve(expected, own.public, own.secret) if own is not None else None
         try:
             link = Link(self._context, key, endpoint, on_messages=self._heard, on_lost=self._lost, curve=curve)
         except zmq.ZMQError as error:
@@ -626,14 +629,15 @@ class Client:
         link = self._links.pop(key, None)
         if link is None:
             return
-        self._look_why_denied(link, why)
-        self._dialer.lost(key, self.loop.time(), another_key=why == OTHER_KEY and link.curve is not None)
+        left = self._dialer.lost(key, self.loop.time(), another_key=why == OTHER_KEY and link.curve is not None)
+        if not left:
+            self._look_why_denied(link, why)
         self._post(LinkLost(key, why))
 
     def _look_why_denied(self, link: Link, why: str) -> None:
         """Remember what keys had to do with the end of a link, for those who find no node."""
         if self._keyring is None or link.curve is None:
-            if why == OTHER_KEY:
+            if why in (OTHER_KEY, NO_KEYS):
                 self._denied(link.endpoint, "the handshake failed: does it want keys? (docs/security.md)")
         elif why == KEY_REFUSED:
             node = self._keyring.allowed.node_keys().get(link.curve.node, link.endpoint)
@@ -641,8 +645,11 @@ class Client:
             self._denied(node, f"it does not accept the key {own.path.name}; is that in {ALLOWED} on its host?")
             self._seldom.warn(node, "node %s at %s does not accept the key %s", node, link.endpoint, own.path)
         elif why in (OTHER_KEY, NO_KEYS):
-            what = why if why == NO_KEYS else f"it has none of the keys that {ALLOWED} names for nodes"
+            what = (
+                why if why == NO_KEYS else f"it has none of the keys that {ALLOWED} names for nodes, or speaks without"
+            )
             self._denied(link.endpoint, what)
+            self._seldom.warn(link.endpoint, "the node at %s is passed over: %s", link.endpoint, what)
 
 
 def _networks(texts: Sequence[str]) -> Networks:

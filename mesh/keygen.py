@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 import zmq
+from click.core import ParameterSource
 
 from mesh.core.grants import (
     ALLOWED,
@@ -30,8 +31,8 @@ class Workshop:
     """A mesh's folder, where its keys are made."""
 
     def __init__(self, mesh: str, folder: Path) -> None:
-        self.mesh = mesh
-        self.folder = folder
+        self.mesh = check_name(mesh)
+        self.folder = folder.parent if folder.is_file() else folder
 
     @property
     def exists(self) -> bool:
@@ -43,7 +44,11 @@ class Workshop:
         path = self.folder / ALLOWED
         if not path.exists():
             raise ConfigError(f"no keys of the mesh {self.mesh!r} are at {self.folder}: `meshctl keygen` begins there")
-        return Allowed.parse(path.read_text(), path=str(path))
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise _denied(path, error) from None
+        return Allowed.parse(text, path=str(path))
 
     def begin(self) -> list[KeyFile]:
         """Make the folder with a key for this host's node and one, that operates, for this user."""
@@ -52,7 +57,10 @@ class Workshop:
                 f"{self.folder} holds keys already: `meshctl keygen list` shows them, `meshctl keygen node NAME` and "
                 "`client NAME` make more"
             )
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _denied(self.folder, error) from None
         return [self.make(Grant(NODE, _fit(host_name()))), self.make(Grant(CLIENT, _fit(user_name()), OPERATE))]
 
     def make(self, grant: Grant, *, rotate: bool = False) -> KeyFile:
@@ -81,12 +89,17 @@ class Workshop:
         _write(self.folder / ALLOWED, Allowed([*allowed.entries, (public, grant)]).written(self.mesh), 0o644)
         return KeyFile.read(path)
 
-    def revoke(self, name: str, *, old: bool) -> list[Grant]:
-        """Take a name out, or with `old` only the former of its two keys. Raises ConfigError."""
+    def revoke(self, name: str, *, old: bool = False, kind: str | None = None) -> list[Grant]:
+        """Take a name out, or with `old` only the former of its two keys. Raises ConfigError.
+
+        `kind`: the node or the client of that name, where there are both.
+        """
         allowed = self.allowed()
-        gone = [(public, grant) for public, grant in allowed.entries if grant.name == name]
+        gone = [(key, grant) for key, grant in allowed.entries if grant.name == name and kind in (None, grant.kind)]
         if not gone:
             raise ConfigError(f"{name!r} is not in {self.folder / ALLOWED}: `meshctl keygen list` shows who is")
+        if len({grant.kind for _, grant in gone}) > 1:
+            raise ConfigError(f"a node and a client are named {name}: say --kind node or --kind client")
         if old:
             gone = [
                 (public, grant)
@@ -108,9 +121,16 @@ def _fit(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", name).strip("._-")[:63] or "default"
 
 
+def _denied(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{path}: {error.strerror}; --keys DIR names another folder")
+
+
 def _write(path: Path, text: str, mode: int) -> None:
     """Put a file in place whole, so that who reads it sees the former one or this one."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _denied(path, error) from None
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
@@ -179,6 +199,9 @@ def node(workshop: Workshop, /, *, name: str, rotate: bool) -> None:
 @click.pass_obj
 def client(workshop: Workshop, /, *, name: str, role: str, tasks: tuple[str, ...], rotate: bool) -> None:
     """Make the key of an application, or of a person."""
+    given = click.get_current_context().get_parameter_source("role") is not ParameterSource.DEFAULT
+    if rotate and (tasks or given):
+        raise ConfigError("a second key may do what the former one may: leave out --role and --tasks")
     if role == OPERATE and tasks:
         raise ConfigError("who operates nodes may run every task: leave out --tasks")
     globs = check_globs(glob for text in tasks for glob in text.split(",")) or ("*",)
@@ -189,10 +212,11 @@ def client(workshop: Workshop, /, *, name: str, role: str, tasks: tuple[str, ...
 @keygen.command()
 @click.argument("name")
 @click.option("--old", is_flag=True, help="Only the former of two keys.")
+@click.option("--kind", type=click.Choice((NODE, CLIENT)), help="Where a node and a client have this name.")
 @click.pass_obj
-def revoke(workshop: Workshop, /, *, name: str, old: bool) -> None:
+def revoke(workshop: Workshop, /, *, name: str, old: bool, kind: str | None) -> None:
     """Take a name, or the former of its keys, out of `allowed`."""
-    for grant in workshop.revoke(name, old=old):
+    for grant in workshop.revoke(name, old=old, kind=kind):
         click.echo(
             f"{'the former key of ' if old else ''}{grant.kind} {grant.name} is out of {workshop.folder}/{ALLOWED}"
         )

@@ -10,7 +10,7 @@ import socket
 import stat
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mesh.core.grants import ALLOWED, CLIENT, NAME, NODE, Allowed, check_key
@@ -18,6 +18,9 @@ from mesh.errors import ConfigError
 
 NO_KEYS = "none"
 """Said instead of a path: use no keys, even where a folder is there."""
+
+SYSTEM = Path("/etc/mesh")
+"""Where a host's keys lie, a folder for each mesh."""
 
 _MOST_BYTES = 4 << 20
 
@@ -30,7 +33,7 @@ class KeyFile:
     kind: str
     name: str
     public: str
-    secret: str
+    secret: str = field(repr=False)
     path: Path
 
     @property
@@ -83,16 +86,17 @@ def _text(path: Path) -> str:
 class Keyring:
     """The keys of one node or client: its own, and those of `allowed` as of now.
 
-    `refresh` reads `allowed` again if it has changed; one that cannot be read leaves the former list in force.
+    `refresh` reads `allowed` again if it has changed; one that cannot be read leaves the former list in force. It is
+    to be called once a second: a change is taken in by the second call that sees the file the same, since scp and
+    editors write in place, and half a list would cut everybody off who stands in the other half.
     """
 
     def __init__(self, folder: Path, own: KeyFile) -> None:
         self.folder = folder
         self.own = own
         self.flaw = ""
-        self._seen: tuple[int, int, int] | None = None
+        self._seen = self._changing = self._state()  # before it is read, so that no change in between is missed
         self.allowed = Allowed.parse(self._read(), path=str(self._path))
-        self._seen = self._state()
 
     @property
     def _path(self) -> Path:
@@ -117,7 +121,8 @@ class Keyring:
     def refresh(self) -> bool:
         """Read `allowed` again if it has changed; True if another list is in force. `flaw` says what is wrong."""
         state = self._state()
-        if state == self._seen:
+        if state == self._seen or state != self._changing:
+            self._changing = state
             return False
         self._seen = state
         try:
@@ -136,7 +141,9 @@ def default_folder(mesh: str) -> Path:
 
 
 def find(mesh: str, given: str | os.PathLike[str] | None) -> Path | None:
-    """Return the folder or key file to use; None for no keys. Raises ConfigError for one given that is not there.
+    """Return the folder or key file to use; None for no keys.
+
+    Raises ConfigError for one given that is not there, and for one in /etc that this user may not look into.
 
     In this order: `given`, `$MESH_KEYS`, `~/.config/mesh/NAME`, `/etc/mesh/NAME`.
     """
@@ -144,8 +151,8 @@ def find(mesh: str, given: str | os.PathLike[str] | None) -> Path | None:
     if named is not None and os.fspath(named) == NO_KEYS:
         return None
     if named:
-        path = Path(named).expanduser()
-        if not path.exists():
+        path = Path(os.path.expanduser(named))
+        if not _is_there(path):
             raise ConfigError(
                 f"there are no keys at {path}: `meshctl --mesh {mesh} keygen --keys {path}` makes them, and the word "
                 "none does without"
@@ -153,10 +160,25 @@ def find(mesh: str, given: str | os.PathLike[str] | None) -> Path | None:
         return path
     if not NAME.fullmatch(mesh):
         return None
-    for folder in (default_folder(mesh), Path("/etc/mesh") / mesh):
-        if (folder / ALLOWED).exists():
-            return folder
-    return None
+    try:
+        own = default_folder(mesh)
+        if (own / ALLOWED).exists():
+            return own
+    except (OSError, RuntimeError):  # no home, as in containers, or another user's, as with sudo: no keys are there
+        pass
+    folder = SYSTEM / mesh
+    return folder if _is_there(folder / ALLOWED) else None
+
+
+def _is_there(path: Path) -> bool:
+    """Is there such a file or folder? Raises ConfigError where this user may not even know."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be looked at ({error.strerror}): keys have to be readable by the user {user_name()}; the "
+            "word none does without"
+        ) from None
 
 
 def node_keyring(mesh: str, given: str | os.PathLike[str] | None, name: str) -> Keyring | None:
@@ -181,6 +203,8 @@ def _keyring(mesh: str, given: str | os.PathLike[str] | None, kind: str, names: 
         return None
     folder = path if path.is_dir() else path.parent
     own = KeyFile.read(_own(folder, kind, names, mesh) if path.is_dir() else path)
+    if own.kind != kind:
+        raise ConfigError(f"{own.path} is the key of a {own.kind}, not of a {kind}")
     if own.mesh != mesh:
         raise ConfigError(f"{own.path} is a key of the mesh {own.mesh!r}, not of {mesh!r} (--mesh)")
     return Keyring(folder, own)

@@ -31,9 +31,11 @@ _WATCHED = (
 _DISCONNECTED = "it disconnected"
 _NO_CONNECTION = "no connection"
 OTHER_KEY = "the handshake failed"
-"""The node does not have the key that was expected; or it has one, and none was expected."""
+"""The node does not have the key that was expected; or one end uses keys and the other does not."""
 
 NO_KEYS = "it speaks without keys"
+"""One end uses keys and the other does not. Where the other hangs up first it is OTHER_KEY."""
+
 KEY_REFUSED = "it refused the key"
 _ENDS: dict[int, str] = {
     zmq.EVENT_DISCONNECTED: _DISCONNECTED,

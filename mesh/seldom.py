@@ -17,7 +17,7 @@ class Seldom:
         self._log = log
         self._said: set[str] = set()
         self._beyond = 0
-        self._told_at = 0.0
+        self._told_at = -EVERY_S
 
     def warn(self, about: str, text: str, *details: object) -> None:
         """Warn of something, unless that was done before. `about` says what is the same."""

@@ -105,21 +105,23 @@ class Dialer:
 
     def lost(
         self, link: int, now: float, *, twin_of: int = 0, refused: bool = False, another_key: bool = False
-    ) -> None:
-        """A link is gone: try again later, or once its twin to the same node is gone.
+    ) -> bool:
+        """A link is gone: try again later, or once its twin to the same node is gone; True if another key is left.
 
         A link that is its own twin leads to where nobody wants to go: it is not tried again. `another_key`: the node
         there does not have the key that was expected; the next one is tried at once, until all were.
         """
         candidate = self._by_link.pop(link, None)
         if candidate is None:
-            return
+            return False
         candidate.link = 0
+        left = False
         if twin_of == link or twin_of in self._by_link:
             candidate.twin_of = twin_of
         elif refused:
             candidate.due = now + REFUSED_S
         elif another_key and self._next_key(candidate):
+            left = True
             candidate.due = now
         else:
             candidate.due = now + backoff(candidate.failures, self._rng)
@@ -130,6 +132,7 @@ class Dialer:
                 other.due = now
         self._drop_if_unwanted(candidate)
         self._reckon()
+        return left
 
     def _next_key(self, candidate: Candidate) -> bool:
         """Expect the next key; False once all have been tried."""

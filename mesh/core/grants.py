@@ -9,7 +9,7 @@ A name may stand there twice: both keys are accepted while one replaces the othe
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
 
@@ -26,17 +26,23 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 """32 bytes in Z85 (ZeroMQ RFC 32), as CURVE keys are written."""
 
+_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+
 _GLOB = re.compile(r"[^\s,]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a key may do: a node's may forward and hand in any job; a client's what its role and task globs say."""
+    """What a key may do: a node's may forward and hand in any job; a client's what its role and task globs say.
+
+    `public`: the key itself, where it comes from a list.
+    """
 
     kind: str
     name: str
     role: str = SUBMIT
     tasks: tuple[str, ...] = ("*",)
+    public: str = field(default="", compare=False)
 
     @property
     def operates(self) -> bool:
@@ -85,16 +91,19 @@ class Allowed:
     def parse(cls, text: str, *, path: str = ALLOWED) -> "Allowed":
         """Read the file. Raises ConfigError with the line that is wrong."""
         entries: list[tuple[str, Grant]] = []
+        seen: set[str] = set()
         for number, line in enumerate(text.splitlines(), 1):
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
             try:
-                entries.append(_entry(words))
+                public, grant = _entry(words)
             except ConfigError as error:
                 raise ConfigError(f"{path}, line {number}: {error}") from None
-            if [public for public, _ in entries].count(entries[-1][0]) > 1:
+            if public in seen:
                 raise ConfigError(f"{path}, line {number}: this key stands in another line too")
+            seen.add(public)
+            entries.append((public, grant))
         return cls(entries)
 
     def written(self, mesh: str) -> str:
@@ -124,7 +133,7 @@ def _entry(words: Sequence[str]) -> tuple[str, Grant]:
     if kind == NODE:
         if options:
             raise ConfigError("a node has no options")
-        return public, Grant(NODE, name)
+        return public, Grant(NODE, name, public=public)
     role = SUBMIT
     tasks: tuple[str, ...] = ("*",)
     for option in options:
@@ -135,7 +144,7 @@ def _entry(words: Sequence[str]) -> tuple[str, Grant]:
             tasks = tuple(value.split(","))
         else:
             raise ConfigError(f"{option!r} is neither role={'|'.join(ROLES)} nor tasks=GLOB,GLOB")
-    return public, Grant(CLIENT, name, role, check_globs(tasks))
+    return public, Grant(CLIENT, name, role, check_globs(tasks), public)
 
 
 def check_name(name: str) -> str:
@@ -149,6 +158,12 @@ def check_key(text: str) -> str:
     """Check a key. Raises ConfigError."""
     if not _KEY.fullmatch(text):
         raise ConfigError("a key has 40 characters of the Z85 alphabet")
+    for start in range(0, len(text), 5):
+        value = 0
+        for character in text[start : start + 5]:
+            value = value * 85 + _Z85.index(character)
+        if value >= 2**32:  # ZeroMQ raises for such a one, and much later
+            raise ConfigError("this is no key: five of its characters say more than 32 bits hold")
     return text
 
 

@@ -11,7 +11,7 @@ import zmq
 from zmq.utils import z85
 from zmq.utils.monitor import parse_monitor_message
 
-from mesh.core.grants import ALLOWED, Grant
+from mesh.core.grants import ALLOWED, NODE, Grant
 from mesh.errors import ConfigError
 from mesh.keys import Keyring
 from mesh.link import Curve
@@ -52,9 +52,11 @@ class Guard:
     def protect(self, context: "zmq.Context[zmq.SyncSocket]", front: "zmq.Socket[bytes]") -> None:
         """Start the authenticator, and have a socket accept only whom it lets in. Raises ConfigError."""
         own = self.keyring.own
-        if self.keyring.allowed.grant(own.public) is None:
+        grant = self.keyring.allowed.grant(own.public)
+        if grant is None or grant.kind != NODE:
+            what = "not in" if grant is None else f"a {grant.kind}'s in"
             raise ConfigError(
-                f"the key {own.path} is not in {self.keyring.folder / ALLOWED}: was it revoked, or is the list an old "
+                f"the key {own.path} is {what} {self.keyring.folder / ALLOWED}: was it revoked, or is the list an old "
                 "one?"
             )
         socket = context.socket(zmq.REP)
@@ -95,7 +97,7 @@ class Guard:
             return public
         if public.decode() == self._probe:
             return None
-        address = frames[3].decode("ascii", "replace")[:64]
+        address = frames[3].decode("ascii", "replace")[:64].removeprefix("::ffff:")  # IPv4, as IPv6 sockets show it
         self._seldom.warn(
             address, "somebody at %s has a key that is not in %s: refused (%s)", address, ALLOWED, public.decode()
         )
@@ -109,10 +111,15 @@ class Guard:
         own = self.keyring.own
         stranger, secret = (key.decode() for key in zmq.curve_keypair())
         self._probe = stranger
-        if _is_let_in(endpoint, Curve(own.public, stranger, secret)) is not False:
-            raise ConfigError("this node would let in a key that is not allowed: it does not start")
-        if _is_let_in(endpoint, Curve(own.public, own.public, own.secret)) is not True:
-            raise ConfigError("this node does not let in its own key: it does not start")
+        for let_in, whose, curve in (
+            (False, "a key that is not allowed", Curve(own.public, stranger, secret)),
+            (True, "its own key", Curve(own.public, own.public, own.secret)),
+        ):
+            found = _is_let_in(endpoint, curve)
+            if found is None:
+                raise ConfigError(f"this node gave {whose} no answer at {endpoint} within {PROBE_S:g} s: not started")
+            if found is not let_in:
+                raise ConfigError(f"this node {'lets' if found else 'does not let'} {whose} in: it does not start")
 
 
 def _is_let_in(endpoint: str, curve: Curve) -> bool | None:

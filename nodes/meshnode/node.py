@@ -72,7 +72,7 @@ from meshnode.core.events import (
 )
 from meshnode.core.held import Held
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
-from meshnode.core.peers import Peer, Peers
+from meshnode.core.peers import CUT_OFF, Peer, Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
@@ -643,8 +643,8 @@ class Node:
 
     def _sweep(self) -> None:
         """Look for clients that have fallen silent, unless it was this process that stood still."""
-        if self._guard is not None:
-            self._guard.refresh()
+        if self._guard is not None and self._guard.refresh():
+            self._cut_off(self._guard)
         now = self._loop.time()
         late = now - self._sweep_at
         if late > STALL_S:
@@ -657,6 +657,15 @@ class Node:
         self._front.keep_addresses(self._peers.routing_ids)
         self._sweep_at = now + SWEEP_S
         self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)
+
+    def _cut_off(self, guard: Guard) -> None:
+        """Another list of keys is in force: nothing more goes to whom it does not name, whether they speak or not."""
+        events, gone = self._peers.cut_off(guard.grant)
+        for routing_id in gone:
+            self._front.forget(routing_id)
+            self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(self._loop.time()), [CUT_OFF]))
+        if events:
+            self._take(events)
 
 
 def _reach(settings: Settings) -> str:

@@ -46,7 +46,7 @@ class Peer:
         endpoint: str,
         *,
         context: zmq.Context[zmq.SyncSocket] | None = None,
-        options: Iterable[tuple[int, int]] = (),
+        options: Iterable[tuple[int, int | bytes]] = (),
     ) -> None:
         self._own = context is None
         self._context = context or zmq.Context()

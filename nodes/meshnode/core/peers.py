@@ -5,7 +5,7 @@ STRANGER, so that it greets anew.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import assert_never, cast
 
 from mesh.core.grants import ANYBODY, Grant
@@ -51,6 +51,9 @@ buffer while its client may have given it up."""
 
 MOST_PEERS = 16_384
 """Clients of one node at most; one more is refused rather than slowing all."""
+
+CUT_OFF = Refuse(WRONG_KEY, "its key is not allowed here")
+"""Said to whom the list of keys does not name, or not any more."""
 
 
 class Peer:
@@ -117,7 +120,7 @@ class Peers:
         """
         peer = self._peers.get(routing_id)
         if grant is None:
-            return ([] if peer is None else self.forget(peer.owner)), [Refuse(WRONG_KEY, "its key is not allowed here")]
+            return ([] if peer is None else self.forget(peer.owner)), [CUT_OFF]
         if peer is not None and peer.grant is not grant:
             if (peer.grant.kind, peer.grant.name) != (grant.kind, grant.name):  # another's connection, by this name
                 return self.forget(peer.owner), _turn_away(message)
@@ -223,6 +226,12 @@ class Peers:
         """The peer behind a routing id cannot be reached."""
         peer = self._peers.get(routing_id)
         return [] if peer is None else self.forget(peer.owner)
+
+    def cut_off(self, grant_of: Callable[[str], Grant | None]) -> tuple[list[Event], list[bytes]]:
+        """Another list of keys is in force: forget whom it no longer names; return their routing ids too."""
+        gone = [peer for peer in self._peers.values() if grant_of(peer.grant.public) is None]
+        events = [event for peer in gone for event in self.forget(peer.owner)]
+        return events, [peer.routing_id for peer in gone]
 
     def have_heard(self, stamp: int) -> bool:
         """Has every peer spoken since it heard what this node said at `stamp`?"""

@@ -207,3 +207,34 @@ def test_an_instance_name_is_one_label_with_the_short_id(name: str, label: str) 
 
 def test_the_server_name_is_the_nodes_own() -> None:
     assert server_name(RECORD) == "meshnode-0123456789abcdef0123456789abcdef.local."
+
+
+# the node's key
+
+KEY = "k" * 40
+
+
+def test_a_record_with_a_key_survives_its_txt_and_one_without_names_none() -> None:
+    keyed = replace(RECORD, key=KEY)
+    assert read(txt_of(keyed)) == keyed
+    assert from_txt_bytes(on_the_wire(txt_of(keyed)), port=5750, addresses=RECORD.addresses) == keyed
+    assert "key" not in to_txt(RECORD)
+    assert read(txt_of(keyed) | {b"KEY": b"x"}) == BadRecord("key is given twice")
+
+
+@pytest.mark.parametrize("key", ["k" * 39, "k" * 41, "k" * 39 + "~", "k" * 39 + "\n", "k" * 39 + " "])
+def test_what_is_no_key_spoils_the_record(key: str) -> None:
+    flawed = replace(RECORD, key=key)
+    assert flaw(flawed) == "key is not 40 characters of the Z85 alphabet"
+    assert read(txt_of(flawed)) == BadRecord("key is not 40 characters of the Z85 alphabet")
+
+
+def test_a_key_that_is_no_text_spoils_the_record() -> None:
+    assert read(txt_of(RECORD) | {b"key": b"\xff" * 40}) == BadRecord("key is not ASCII text")
+    assert read(txt_of(RECORD) | {b"key": None}) == BadRecord("key is not ASCII text")
+
+
+def test_the_longest_record_with_a_key_is_read() -> None:
+    longest = replace(RECORD, mesh="m" * 63, name="n" * 63, port=65535, versions=(254, 255), key=KEY)
+    assert read(txt_of(longest), longest) == longest
+    assert len(on_the_wire(txt_of(longest))) <= 277

@@ -3,7 +3,7 @@
 import random
 
 from mesh.core import dialer as module
-from mesh.core.dialer import REFUSED_S, Dialer
+from mesh.core.dialer import NO_KEY, REFUSED_S, Dialer
 
 A, B, C = "tcp://10.0.0.1:5750", "tcp://10.0.0.2:5750", "tcp://10.0.0.3:5750"
 
@@ -121,3 +121,88 @@ def test_a_stranger_cannot_offer_without_end() -> None:
     dialer = Dialer(random.Random(1))
     dialer.offer("mdns", [f"tcp://10.0.0.1:{port}" for port in range(module.MOST + 10)], 0.0)
     assert len(dialer.due(0.0)) == module.MOST
+
+
+# keys
+
+K1, K2, K3 = "1" * 40, "2" * 40, "3" * 40
+
+
+def seeded(*keys: str) -> Dialer:
+    dialer = Dialer(Highest())
+    dialer.offer("seed", [A], 0.0, keys=keys)
+    return dialer
+
+
+def test_without_keys_none_is_expected() -> None:
+    assert offered(A).opened(A, 1) == NO_KEY
+
+
+def test_the_next_key_is_tried_at_once_and_after_the_last_one_comes_a_wait() -> None:
+    dialer = seeded(K1, K2, K3)
+    expected = []
+    for link in (1, 2, 3):
+        assert dialer.due(5.0) == [A]
+        expected.append(dialer.opened(A, link))
+        assert dialer.lost(link, 5.0, another_key=True) is (link < 3)  # is another one left?
+    assert expected == [K1, K2, K3]
+    assert dialer.next_wake() == 5.05
+    assert dialer.opened(A, 4) == K1
+
+
+def test_a_node_that_stops_short_of_a_handshake_is_found_again_with_its_key() -> None:
+    dialer = seeded(K1, K2)
+    assert dialer.opened(A, 1) == K1
+    dialer.lost(1, 0.0, another_key=True)
+    assert dialer.opened(A, 2) == K2
+    dialer.joined(2)
+    dialer.lost(2, 1.0)
+    assert dialer.opened(A, 3) == K2  # the one that was right
+    dialer.lost(3, 2.0, another_key=True)
+    assert dialer.opened(A, 4) == K1
+    dialer.lost(4, 2.0, another_key=True)
+    assert dialer.opened(A, 5) == K2
+
+
+def test_a_lost_connection_says_nothing_about_the_key() -> None:
+    dialer = seeded(K1, K2)
+    dialer.opened(A, 1)
+    dialer.lost(1, 0.0)
+    assert dialer.opened(A, 2) == K1
+
+
+def test_a_key_that_is_offered_later_makes_its_endpoint_due() -> None:
+    dialer = seeded(K1)
+    dialer.opened(A, 1)
+    dialer.lost(1, 0.0, refused=True)
+    dialer.offer("seed", [A], 5.0, keys=(K1,))
+    assert dialer.next_wake() == REFUSED_S
+    dialer.offer("seed", [A], 5.0, keys=(K2,))
+    assert dialer.due(5.0) == [A]
+    assert dialer.opened(A, 2) == K2
+
+
+def test_a_link_that_works_is_left_alone_by_another_key() -> None:
+    dialer = seeded(K1)
+    dialer.opened(A, 1)
+    dialer.offer("seed", [A], 5.0, keys=(K2,))
+    assert dialer.due(5.0) == []
+    assert dialer.next_wake() is None
+
+
+def test_what_a_stranger_says_of_an_endpoint_hides_no_key_of_it() -> None:
+    dialer = seeded(K1)
+    dialer.offer("a rogue", [A], 0.0, keys=(K2,))
+    expected = set()
+    for link in (1, 2):
+        expected.add(dialer.opened(A, link))
+        dialer.lost(link, 0.0, another_key=True)
+    assert expected == {K1, K2}
+
+
+def test_a_key_that_two_sources_name_is_tried_once() -> None:
+    dialer = seeded(K1)
+    dialer.offer("mdns", [A], 0.0, keys=(K1,))
+    dialer.opened(A, 1)
+    dialer.lost(1, 1.0, another_key=True)
+    assert dialer.next_wake() == 1.05

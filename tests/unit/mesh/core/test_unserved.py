@@ -6,8 +6,8 @@ import pytest
 
 from mesh.core.record import DONE, SENT, JobRecord
 from mesh.core.roster import NodeView, Roster
-from mesh.core.unserved import Unserved
-from mesh.errors import MeshError, NoNodes, PoisonTask, UnknownTask
+from mesh.core.unserved import MOST_NAMED, Unserved
+from mesh.errors import KeyRefused, MeshError, NoNodes, PoisonTask, UnknownTask
 from mesh.wire.messages import About, TaskSpec
 
 
@@ -70,3 +70,52 @@ def test_a_task_that_is_in_quarantine_everywhere_is_poison(*, began: bool) -> No
 def test_where_no_name_is_near_some_are_listed() -> None:
     assert str(verdict(job(), roster("mul", "xyz"))) == "no node serves 'add'; served are mul, xyz"
     assert str(verdict(job(), roster(*(f"task{n}" for n in range(9))))).endswith("task6, task7 …")
+
+
+# keys
+
+
+def denied(*nodes: str, met: bool = False) -> Unserved:
+    made = Unserved(2.0)
+    if met:
+        made.welcome()
+    for node in nodes:
+        made.deny(node, "it does not accept the key")
+    return made
+
+
+def ends(unserved: Unserved, record: JobRecord) -> MeshError | None:
+    unserved.add([record], 0.0)
+    ended = list(unserved.due(roster(), 2.0))
+    return ended[0][1] if ended else None
+
+
+@pytest.mark.parametrize("deadline", [None, 9.0])
+def test_where_all_nodes_deny_us_they_are_named_also_where_time_is_left(deadline: float | None) -> None:
+    error = ends(denied("b", "a"), job(deadline=deadline))
+    assert isinstance(error, KeyRefused)
+    assert error.started is False
+    assert str(error) == (
+        "no node of the mesh lets this client in (a: it does not accept the key; b: it does not accept the key)"
+    )
+
+
+def test_a_node_that_was_met_may_return_whatever_others_deny() -> None:
+    assert ends(denied("a", met=True), job(deadline=9.0)) is None
+    assert isinstance(ends(denied("a", met=True), job()), NoNodes)
+
+
+def test_a_welcome_takes_back_what_was_denied() -> None:
+    unserved = denied("a")
+    unserved.welcome()
+    assert unserved.denied == {}
+    assert isinstance(ends(unserved, job()), NoNodes)
+
+
+def test_only_so_many_are_named_and_the_last_word_of_each() -> None:
+    unserved = denied(*(f"n{n}" for n in range(100)))
+    assert len(unserved.denied) == MOST_NAMED
+    unserved.deny("n0", "another reason")
+    unserved.deny("n99", "another reason")
+    assert unserved.denied["n0"] == "another reason"
+    assert len(unserved.denied) == MOST_NAMED

@@ -2,14 +2,16 @@
 
 import pytest
 
-from mesh.core.grants import CLIENT, NODE, Grant
+from mesh.core.grants import ANYBODY, CLIENT, NODE, OPERATE, SUBMIT, Grant
 from mesh.wire.messages import (
     BUSY,
     EPOCH,
     FORCED,
+    NOT_ALLOWED,
     RUNNING,
     UNSTARTED,
     VERSIONS,
+    WRONG_KEY,
     WRONG_MESH,
     WRONG_VERSION,
     About,
@@ -341,6 +343,133 @@ def test_everybody_has_heard_what_was_said_once_all_have_spoken_since() -> None:
     door.say(b"b", Ping(1), stamp=5)
     assert door.peers.have_heard(5)
     assert not door.peers.have_heard(6)
+
+
+# keys
+
+ADA = Grant(CLIENT, "ada", public="1" * 40)
+BOB = Grant(CLIENT, "bob", SUBMIT, ("add*",), "2" * 40)
+
+
+def with_key(
+    door: Door, who: bytes, grant: Grant | None, *items: ClientItem, epoch: bytes = LIFE
+) -> tuple[list[Event], list[NodeItem]]:
+    door.keys += 1
+    return door.peers.take(who, ClientMessage(epoch, round(NOW * 1000), list(items)), NOW, door.keys, grant=grant)
+
+
+def greeted(door: Door, who: bytes, grant: Grant) -> Owner:
+    ((spoken,), _) = with_key(door, who, grant, hello())
+    assert isinstance(spoken, Spoken)
+    return spoken.owner
+
+
+def other_task(number: int) -> Submit:
+    return Submit(number.to_bytes(16, "big"), 1, "mul", 0, None, None, b"")
+
+
+def test_a_peer_may_what_its_key_may() -> None:
+    door = Door()
+    peer = door.peers.of(greeted(door, b"b", BOB))
+    assert peer is not None
+    assert peer.grant is BOB
+    plain = door.peers.of(door.greet(b"a"))
+    assert plain is not None
+    assert plain.grant is ANYBODY
+
+
+def test_whose_key_is_not_allowed_is_refused_and_hands_in_nothing() -> None:
+    door = Door()
+    events, items = with_key(door, b"a", None, hello(), submit(1))
+    assert events == []
+    assert refusal(items).reason == WRONG_KEY
+    assert len(door.peers) == 0
+
+
+def test_whose_key_is_not_allowed_any_more_is_forgotten_with_its_next_word() -> None:
+    door = Door()
+    owner = greeted(door, b"a", ADA)
+    events, items = with_key(door, b"a", None, submit(1), Ping(1))
+    assert events == [Left(owner)]
+    assert refusal(items).reason == WRONG_KEY
+    assert with_key(door, b"a", None, Ping(2)) == ([], items)
+
+
+def test_another_list_forgets_whom_it_does_not_name_whether_they_speak_or_not() -> None:
+    door = Door()
+    ada, bob = greeted(door, b"a", ADA), greeted(door, b"b", BOB)
+    assert door.peers.cut_off({ADA.public: ADA, BOB.public: BOB}.get) == ([], [])
+    assert door.peers.cut_off({BOB.public: BOB}.get) == ([Left(ada)], [b"a"])
+    assert [peer.owner for peer in door.peers.everyone()] == [bob]
+
+
+def test_of_two_keys_of_one_name_only_the_one_that_is_taken_out_is_cut_off() -> None:
+    door = Door()
+    later = Grant(CLIENT, "ada", public="3" * 40)
+    assert later == ADA
+    greeted(door, b"a", ADA)
+    stays = greeted(door, b"b", later)
+    assert door.peers.cut_off({later.public: later}.get)[1] == [b"a"]
+    assert [peer.owner for peer in door.peers.everyone()] == [stays]
+
+
+def test_a_changed_grant_holds_from_the_next_word_on() -> None:
+    door = Door()
+    owner = greeted(door, b"b", BOB)
+    renewed = Grant(CLIENT, "bob", SUBMIT, ("mul",), BOB.public)
+    assert with_key(door, b"b", renewed, other_task(1)) == ([Submitted(owner, [other_task(1)])], [])
+    peer = door.peers.of(owner)
+    assert peer is not None
+    assert peer.grant is renewed
+
+
+def test_another_name_under_a_known_routing_id_is_another_peer_and_gets_nothing_of_the_first() -> None:
+    door = Door()
+    owner = greeted(door, b"a", ADA)
+    events, items = with_key(door, b"a", BOB, submit(1))
+    assert events == [Left(owner)]
+    assert [type(item) for item in items] == [Reject, Stranger]
+    assert greeted(door, b"a", BOB) is not owner
+
+
+def test_a_node_of_the_same_name_is_not_the_client() -> None:
+    door = Door()
+    owner = greeted(door, b"a", ADA)
+    assert with_key(door, b"a", Grant(NODE, "ada"), Ping(1))[0] == [Left(owner)]
+
+
+def test_jobs_that_a_key_may_not_run_are_rejected_and_counted_as_seen_and_the_others_handed_in() -> None:
+    door = Door()
+    owner = greeted(door, b"b", BOB)
+    events, items = with_key(door, b"b", BOB, submit(1), other_task(2), submit(3), other_task(4))
+    assert items == []
+    spoken, submitted = events
+    assert submitted == Submitted(owner, [submit(1), submit(3)])
+    assert isinstance(spoken, Spoken)
+    assert [(r.id, r.reason) for r in spoken.items if isinstance(r, Reject)] == [
+        (other_task(2).id, NOT_ALLOWED),
+        (other_task(4).id, NOT_ALLOWED),
+    ]
+    assert owner.seen == 2  # the scheduler counts those that it is handed
+    only, _ = with_key(door, b"b", BOB, Ping(1), other_task(5))
+    assert [type(event) for event in only] == [Spoken, Spoken]
+    assert owner.seen == 3
+
+
+@pytest.mark.parametrize("grant", [Grant(NODE, "web7"), Grant(CLIENT, "ops", OPERATE), ADA, ANYBODY])
+def test_who_may_run_every_task_is_asked_about_none(grant: Grant) -> None:
+    door = Door()
+    owner = greeted(door, b"a", grant)
+    assert with_key(door, b"a", grant, other_task(1)) == ([Submitted(owner, [other_task(1)])], [])
+
+
+def test_a_job_that_a_key_may_not_run_and_that_is_meant_for_an_earlier_life_is_rejected_once() -> None:
+    door = Door()
+    owner = greeted(door, b"b", BOB)
+    ((spoken,), _) = with_key(door, b"b", BOB, other_task(1), epoch=b"epoch--0")
+    assert isinstance(spoken, Spoken)
+    assert [item.reason for item in spoken.items if isinstance(item, Reject)] == [EPOCH]
+    assert owner.seen == 1
 
 
 def test_what_a_peer_asks_of_the_node_waits_until_it_is_taken() -> None:
