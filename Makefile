@@ -20,11 +20,12 @@ demo: setup  ## the main job: a thousand mails over three nodes while a site goe
 	@$(BIN)/python -m examples.demo
 
 test: setup lint types imports  ## every check and every test that runs on this machine
-	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus faketime
+	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus faketime haproxy
 	@$(BIN)/python -m pytest -q
 
-lint: setup  ## ruff: style and format
+lint: setup  ## style and format: ruff, and ansible-lint for the roll-out
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@cd ansible && PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint -q
 
 types: setup  ## mypy --strict
 	@$(BIN)/mypy
@@ -35,9 +36,9 @@ imports: setup  ## who imports whom
 bench: setup  ## this machine against the targets, in under 10 minutes; ARGS=--quick: in under one
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-hosts: setup  ## several hosts with addresses of their own; needs root
-	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus
-	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q tests/hosts
+hosts: setup  ## several hosts, also whole systems that Ansible rolls out to, in under 20 minutes; needs root
+	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus systemd-container mmdebstrap openssh-client
+	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q -m lab tests/hosts
 
 fuzz: setup  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 8 minutes
 	@FAULTS=full $(BIN)/python -m pytest -q tests/fuzz tests/faults/test_fuzz.py

@@ -90,7 +90,7 @@ class Operator(Client):
 
     def _why_lost(self, key: int, why: str) -> str:
         link = self._links.get(key)
-        if why in (OTHER_KEY, NO_KEYS) and (link is None or link.curve is None):  # which of them is a race
+        if why in (OTHER_KEY, NO_KEYS) and (link is None or link.curve is None):
             return f"{AUTH}: it wants keys, and this client has none"
         return f"{AUTH}: {why}" if why in (KEY_REFUSED, OTHER_KEY, NO_KEYS) else why
 

@@ -68,7 +68,7 @@ Verbs for a node that runs here, the only one of yours or the one named with -n 
 Signals: TERM or INT finish what runs, within --grace; a second one stops now. HUP reloads.
 TSTP drains; CONT takes back what TSTP did, not what `meshnode drain` did. TTIN: one worker more; TTOU: one less.
 Exit codes: 0 clean, 1 configuration or import, 3 port in use, 4 this name already runs here,
-5 the grace was exceeded."""
+5 the grace was exceeded, 70 an error of its own."""
 
 
 class GroupedCommand(click.Command):
@@ -483,6 +483,9 @@ def _serve(settings: cfg.Settings) -> int:
     except ConfigError as error:
         log.error("%s", error)
         return ExitCode.CONFIG
+    except Exception:  # the top of everything: Python's own exit code would say that the configuration is wrong
+        log.exception("the node ends by an error of its own")
+        return ExitCode.OWN_ERROR
 
 
 def _run(main: Callable[[], Coroutine[Any, Any, int]]) -> int:

@@ -78,6 +78,7 @@ from meshnode.forwarder import Forwarder
 from meshnode.front import Front, PortTakenError, Received, context
 from meshnode.guard import Guard
 from meshnode.metrics import BridgeSeen, Seen, WorkersSeen
+from meshnode.notify import Notifier
 from meshnode.operations import Operations
 from meshnode.pages import MetricsPage, health, readiness
 from meshnode.steering import Steering
@@ -116,6 +117,7 @@ class Node:
         self.settings = settings
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
+        self._notifier = Notifier.from_environment()
         self._version = product_version()
         self._counts = Counts() if settings.http else None
         self._web = self._pages(settings.http) if settings.http else None
@@ -218,6 +220,7 @@ class Node:
         gc.freeze()
         gc.set_threshold(GC_EACH)
         self._say_ready(tasks, endpoint)
+        self._notifier.ready(lambda: reporting.in_one_line(self.status()))
         return True
 
     async def _or_stop(self, work: Coroutine[Any, Any, T]) -> T | None:
@@ -287,6 +290,7 @@ class Node:
         self._peers.draining = True
         self._drained_at = _stamp(self._loop.time()) + 1  # later than any word before, so that who repeats it has heard
         self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
+        self._notifier.tell()
 
     def welcome_again(self) -> None:
         """Take back `turn_away`."""
@@ -297,6 +301,7 @@ class Node:
         self._peers.draining = False
         greeting = Welcome(VERSIONS[1], self._served)
         self._take([Undraining(), *(Spoken(peer.owner, [greeting]) for peer in self._peers.everyone())])
+        self._notifier.tell()
 
     def _serve(self, tasks: list[TaskSpec]) -> None:
         """The application serves other tasks than before: say so to everybody."""
@@ -316,12 +321,15 @@ class Node:
 
         Before that the bridge's token and certificate are read again.
         """
+        self._notifier.reloading()
         try:
             if self._bridge is not None:
                 self._bridge.read_secrets()
+            return await self._supervisor.reload()
         except ConfigError as error:
             return str(error)
-        return await self._supervisor.reload()
+        finally:
+            self._notifier.reloaded()
 
     def resize(self, workers: int) -> None:
         """Have so many workers from now on, and say so to everybody. Raises RefusedError."""
@@ -442,6 +450,7 @@ class Node:
 
     async def _finish(self) -> int:
         """Leave: say goodbye, finish what is held within the grace, end the workers."""
+        self._notifier.stopping()
         if self._scheduler is None or self.lifecycle.state is State.STARTING:
             return ExitCode.CLEAN
         until = self._loop.time() + self.settings.grace
@@ -470,6 +479,7 @@ class Node:
 
     async def _release(self) -> None:
         """Close everything, whatever state it is in; no process is left."""
+        self._notifier.close()
         for timer in (self._timer, self._sweeper):
             if timer is not None:
                 timer.cancel()

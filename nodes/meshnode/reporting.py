@@ -176,3 +176,13 @@ def reach(forwarder: Forwarder | None) -> Reach:
         return Reach(looks=False)
     neighbours = [Neighbour(node.id, node.name, node.endpoint, node.state) for node in forwarder.nodes()]
     return Reach(True, neighbours)
+
+
+def in_one_line(found: Status) -> str:
+    """Tell how a node is in one line, for a service manager."""
+    state = f"{found.state} ({found.why})" if found.why else found.state
+    ready = sum(worker.ready for worker in found.workers)
+    return (
+        f"{state}: {found.running} jobs running, {found.waiting} waiting, "
+        f"{ready} of {found.slots} workers ready, {found.clients} clients"
+    )

@@ -36,6 +36,8 @@ PAUSE_S = 1.0
 """Seconds between two restarts: what an operator's health check takes."""
 
 SLOWER = 3.0
+SLOWEST = sized(0.5, 0.0)
+"""Seconds of p99 that are no fault at the small size, whose few jobs another program's work can hold up."""
 
 
 class Load:
@@ -93,4 +95,4 @@ async def test_a_rolling_restart_under_load_fails_nothing(
     audit.agrees()
     assert audit.results == audit.executions == audit.submitted
     assert audit.twice == []
-    assert loud < SLOWER * quiet
+    assert loud < max(SLOWEST, SLOWER * quiet)

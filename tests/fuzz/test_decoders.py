@@ -2,6 +2,7 @@
 
 import random
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 import msgpack
@@ -126,7 +127,7 @@ def test_a_line_ends_in_a_request_or_one_that_is_bad_and_its_arguments_in_an_out
             job = Submit(JOB, 1, "echo", FORM_JSON, None, None, request.args)
             with suppress(BadArguments):
                 arguments(task, Submit(JOB, 1, "echo", FORM_JSON, None, None, request.args))
-            end = runner.run(task, job)
+            end = copy_context().run(runner.run, task, job)
             assert end.body.isascii()
             assert b"\n" not in end.body
 

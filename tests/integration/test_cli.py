@@ -3,6 +3,8 @@
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -242,3 +244,34 @@ def test_processes_say_what_they_are(app: Path) -> None:
         children = [" ".join(process.cmdline()).strip() for process in node.family()]
         assert len(children) == 3
         assert all(child.startswith("meshnode") and "web7" in child for child in children), children
+
+
+def test_an_error_of_the_node_itself_is_no_error_of_the_configuration(tmp_path: Path) -> None:
+    program = (
+        "from meshnode import cli, node\n"
+        "async def run(self): raise RuntimeError('a bug')\n"
+        "node.Node.run = run\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "--bind", "127.0.0.1:0", *QUIET],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 70
+    assert "RuntimeError: a bug" in done.stderr
+
+
+def test_check_finds_what_is_wrong_with_a_settings_file(app: Path) -> None:
+    (app / "good.toml").write_text('workers = 2\ngrace = 5\nmax-message = "1M"\n')
+    done = run_meshnode(app, "--config", "good.toml", "check", "tasks")
+    assert (done.returncode, done.stdout) == (0, "nap(seconds: float = 0.0) -> float  [bridge]\n")
+    for wrong, word in [
+        ('workers = "many"', "workers"),
+        ("workerz = 2", "did you mean 'workers'"),
+        ('bind = "0.0.0.0:1"', "--insecure"),
+        ("workers = ", "is not TOML"),
+    ]:
+        (app / "wrong.toml").write_text(wrong)
+        done = run_meshnode(app, "--config", "wrong.toml", "check", "tasks")
+        assert done.returncode == 1
+        assert word in done.stderr

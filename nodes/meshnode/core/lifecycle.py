@@ -53,6 +53,8 @@ class ExitCode:
     PORT_IN_USE = 3
     NAME_IN_USE = 4
     GRACE_EXCEEDED = 5
+    OWN_ERROR = 70
+    """EX_SOFTWARE of sysexits(3): an error of the node itself, for which a service manager starts it again."""
 
 
 class Lifecycle:

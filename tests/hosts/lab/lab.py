@@ -69,10 +69,15 @@ class Lab:
         count: int,
         *,
         systemd: bool = False,
+        plain: int = 0,
+        suite: str = debian.SUITE,
         packages: Sequence[str] = (),
         subnet: str = "10.77.0.0/24",
     ) -> Self:
-        """Make `count` hosts; `packages` are Debian packages that systemd hosts have besides."""
+        """Make `count` hosts.
+
+        With `systemd` they are Debian systems of that `suite`, with those `packages` besides, but for the last `plain`.
+        """
         if why := obstacle(*(SYSTEMD_TOOLS if systemd else PLAIN_TOOLS)):
             raise LabError(why)
         if self.hosts:
@@ -88,12 +93,14 @@ class Lab:
         if systemd:
             self.keys = debian.Keys(self.folder / "ssh")
             self.keys.make()
-            image = debian.image(packages)
+            image = debian.image(packages, suite=suite)
         for number in range(1, count + 1):
             name = f"h{number}"
             where = (name, number, net, self.folder / name, self.groups)
             self._add(
-                debian.SystemdHost(*where, image=image, keys=self.keys, operator=operator) if systemd else Host(*where)
+                debian.SystemdHost(*where, image=image, keys=self.keys, operator=operator)
+                if systemd and number <= count - plain
+                else Host(*where)
             )
         everyone = list(self.hosts.values())
         for host in everyone:

@@ -57,23 +57,23 @@ SSHD_PROBE = (
 )
 
 
-def image(packages: Iterable[str] = ()) -> Path:
-    """The directory with the Debian system that all systemd hosts start from.
+def image(packages: Iterable[str] = (), *, suite: str = SUITE) -> Path:
+    """The directory with the Debian system, bookworm or trixie, that all systemd hosts start from.
 
     Built when it is not there, with `packages` besides the usual ones; kept in $LAB_IMAGES.
     """
     wanted = sorted({*IMAGE_PACKAGES, *packages})
-    recipe = json.dumps([SUITE, wanted, MASKED_UNITS]).encode()
+    recipe = json.dumps([suite, wanted, MASKED_UNITS]).encode()
     cache = Path(os.environ.get("LAB_IMAGES", "/var/cache/meshnode-lab")).absolute()
     cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"{SUITE}-{hashlib.sha256(recipe).hexdigest()[:8]}"
+    target = cache / f"{suite}-{hashlib.sha256(recipe).hexdigest()[:8]}"
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
             building = target.with_suffix(".building")
             shutil.rmtree(building, ignore_errors=True)
             included = f"--include={','.join(wanted)}"
-            run(["mmdebstrap", "--mode=root", "--variant=minbase", included, SUITE, building])
+            run(["mmdebstrap", "--mode=root", "--variant=minbase", included, suite, building])
             _customise(building)
             building.rename(target)
     return target

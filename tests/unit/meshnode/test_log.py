@@ -2,13 +2,14 @@
 
 import json
 import logging
+import os
 import sys
 from typing import Any
 
 import pytest
 
 from mesh.tasks import Context, current, no_job
-from meshnode.log import JsonFormatter, TextFormatter
+from meshnode.log import JournalFormatter, JsonFormatter, TextFormatter, in_journal
 from meshnode.worker.journal import Journal
 
 FIELDS = {"node": "web7", "mesh": "shop"}
@@ -63,3 +64,32 @@ def test_what_a_task_logs_names_its_job_and_nothing_does_when_none_runs(as_json:
         assert "0a1b" not in journal.format(record())
     finally:
         current.reset(token)
+
+
+# the journal
+
+
+@pytest.mark.parametrize(
+    ("level", "line"),
+    [
+        (logging.DEBUG, "<7>sent 3"),
+        (logging.INFO, "<6>sent 3"),
+        (logging.WARNING, "<4>sent 3"),
+        (logging.ERROR, "<3>sent 3"),
+        (logging.CRITICAL, "<2>sent 3"),
+    ],
+)
+def test_the_journal_reads_a_level_as_its_priority(level: int, line: str) -> None:
+    assert JournalFormatter().format(record(levelno=level)) == line
+
+
+def test_every_line_for_the_journal_has_the_priority() -> None:
+    shown = JournalFormatter().format(record("first\nsecond %d", job="0a1b", levelno=logging.ERROR))
+    assert shown == "<3>first\n<3>second 3 [job=0a1b]"
+
+
+def test_standard_error_is_the_journal_s_where_device_and_inode_say_so() -> None:
+    facts = os.fstat(2)
+    assert in_journal({"JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}"})
+    assert not in_journal({"JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino + 1}"})
+    assert not in_journal({})

@@ -140,5 +140,5 @@ def test_a_node_whose_grace_was_not_enough_says_so_at_its_end() -> None:
 
 def test_each_exit_code_says_something_else() -> None:
     codes = [value for name, value in vars(ExitCode).items() if name.isupper()]
-    assert len(set(codes)) == len(codes) == 5
+    assert len(set(codes)) == len(codes) == 6
     assert ExitCode.CLEAN == 0

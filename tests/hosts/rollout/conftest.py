@@ -1,0 +1,126 @@
+"""Three systemd hosts, one more for a client, and the operator who rolls out to them; the table at the end.
+
+The tests of this folder tell one story, in the order in which they stand: from bare hosts to hosts without a node.
+"""
+
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.hosts.conftest import need
+from tests.hosts.lab.lab import SYSTEMD_TOOLS, Lab
+from tests.hosts.rollout.operator import Operator
+from tests.hosts.rollout.wheels import Wheelhouse
+from tests.support.faults import Figures, print_table
+
+LINES = pytest.StashKey[list[Figures]]()
+PASSED = pytest.StashKey[bool]()
+HERE = Path(__file__).parent
+
+NODES = ["h1", "h2", "h3"]
+CLIENT = "h4"
+MESH = "shop"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The hosts, and who rolls out to them."""
+
+    lab: Lab
+    operator: Operator
+    wheels: Wheelhouse
+    folder: Path
+
+    @property
+    def keys(self) -> Path:
+        """The operator's folder of keys."""
+        return self.folder / "keys"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.systemd)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
+    """What is installed: versions of the product and of the application, and what they need."""
+    house = Wheelhouse(tmp_path_factory.mktemp("wheelhouse"))
+    house.add_dependencies()
+    for version in ("0.1.0", "0.2.0"):
+        house.add_product(version)
+    begins = "        endpoint = self._endpoint = self._bind_front()\n"
+    broken = ("nodes/meshnode/node.py", begins, "        raise OSError(5, 'no luck')\n" + begins)
+    house.add_product("0.3.0", change=broken)
+    for version in ("1.0.0", "1.1.0"):
+        house.add_application(version)
+    house.add_application("1.2.0", ahead="raise ImportError('half of it is missing')\n")
+    return house
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, wheels: Wheelhouse) -> Iterator[Site]:
+    """The hosts of the whole story."""
+    need(*SYSTEMD_TOOLS)
+    folder = tmp_path_factory.mktemp("rollout")
+    with Lab(folder / "hosts") as lab:
+        lab.up(4, systemd=True, plain=1)
+        common = {
+            "meshnode_mesh": MESH,
+            "meshnode_version": "0.1.0",
+            "meshnode_app_package": "shop",
+            "meshnode_app_version": "1.0.0",
+            "meshnode_modules": ["shop.tasks"],
+            "meshnode_workers": 2,
+            "meshnode_wheelhouse": str(wheels.folder),
+            "meshnode_keys_dir": str(folder / "keys"),
+            "meshnode_keys_vault": True,
+            "meshnode_smoke_task": "versions",
+            "meshnode_start_timeout": 30,
+            "meshnode_environment": {"SHOP": 'open "all" $day\\'},
+        }
+        yield Site(lab, Operator(lab, folder / "operator", hosts=NODES, common=common), wheels, folder)
+
+
+@pytest.fixture(autouse=True)
+def leak_check() -> None:
+    """The hosts of the story and the operator's ssh connections outlast each of its tests; the lab ends them."""
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Figures]]:
+    """`figures("3", "rolling upgrade")` makes this test's line of the table, to be filled in."""
+    made: list[Figures] = []
+
+    def make(row: str, fault: str) -> Figures:
+        made.append(Figures(row, fault))
+        return made[-1]
+
+    yield make
+    for line in made:
+        line.held = request.node.stash.get(PASSED, False)
+        line.write()
+    request.config.stash.setdefault(LINES, []).extend(made)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note whether the test itself has passed, for its line."""
+    report = yield
+    if call.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    lines = config.stash.get(LINES, [])
+    if lines:
+        print_table(lines, Console(width=max(150, shutil.get_terminal_size().columns)))
