@@ -21,7 +21,7 @@ demo: setup  ## the main job: a thousand mails over three nodes while a site goe
 
 test: setup lint types imports  ## every check and every test that runs on this machine
 	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus faketime haproxy
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m tests
 
 lint: setup  ## style and format: ruff, and ansible-lint for the roll-out
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
