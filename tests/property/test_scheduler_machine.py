@@ -228,6 +228,7 @@ class Mesh(RuleBasedStateMachine):
     @initialize(concurrency=st.sampled_from([1, 1, 3]), known=st.booleans())
     def begin(self, concurrency: int, *, known: bool) -> None:
         self.concurrency = concurrency
+        self.cores = CORES
         self.scheduler = Scheduler(
             [*TASKS, SLOW],
             slots=SLOTS,
@@ -442,6 +443,7 @@ class Mesh(RuleBasedStateMachine):
         active = [worker for worker in self.workers.values() if not worker.retired]
         for worker in active[slots:]:
             worker.retired = True
+        self.cores = min(CORES, slots)
         self.tell(Resized(slots), *(Retired(worker.key) for worker in active[slots:]))
 
     @precondition(lambda self: any(worker.at_work for worker in self.workers.values()))
@@ -880,8 +882,8 @@ class Mesh(RuleBasedStateMachine):
         """Is it of the few short jobs for which no worker is woken beyond those that have their sockets full?"""
         held = story.held
         full = [worker for worker in self.scheduler.pool.workers.values() if worker.packed and worker.outstanding]
-        few = self.scheduler.backlog.cost <= PACKED_S * CORES
-        return held is not None and held.entry.runtime.short and few and len(full) >= CORES
+        few = self.scheduler.backlog.cost <= PACKED_S * self.cores
+        return held is not None and held.entry.runtime.short and few and len(full) >= self.cores
 
     def teardown(self) -> None:
         """Let everything end: then nothing stays."""
