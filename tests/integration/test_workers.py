@@ -533,10 +533,18 @@ def test_a_lifespan_that_raises_shows_its_traceback_and_is_tried_again_until_it_
     )
     (tmp_path / "broken").touch()
     write_tasks(tmp_path, source)
-    mend = threading.Timer(1.0, (tmp_path / "broken").unlink)
-    mend.start()
-    with NodeProcess(tmp_path) as node:
-        mend.join()
+    node = NodeProcess(tmp_path)
+
+    def mend() -> None:
+        deadline = time.monotonic() + 30
+        while "unhealthy" not in node.log and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (tmp_path / "broken").unlink()
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    with node:
+        mending.join()
         assert "AssertionError" in node.log
         assert "no worker can set up (its worker exited with status 1)" in node.log
         assert node.log.index("unhealthy") < node.log.index("is ready after")
