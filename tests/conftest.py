@@ -1,10 +1,20 @@
-"""What holds for all tests: their nodes' locks and sockets are in a folder of this run, beside which others may run."""
+"""What holds for all tests: `figures`, and the table of them at the end of a run.
+
+The nodes' locks and sockets are in a folder of this run, beside which others may run.
+"""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
+from rich.console import Console
+
+from tests.support.faults import Figures, print_table
+
+LINES = pytest.StashKey[list[Figures]]()
+PASSED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +27,36 @@ def runtime_folder_of_this_run() -> Iterator[None]:
             del os.environ["XDG_RUNTIME_DIR"]
         else:
             os.environ["XDG_RUNTIME_DIR"] = before
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Figures]]:
+    """`figures("3", "a node stopped for 10 s")` makes this test's line of the table, to be filled in."""
+    made: list[Figures] = []
+
+    def make(row: str, fault: str) -> Figures:
+        made.append(Figures(row, fault))
+        return made[-1]
+
+    yield make
+    for line in made:
+        line.held = request.node.stash.get(PASSED, False)
+        line.write()
+    request.config.stash.setdefault(LINES, []).extend(made)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note whether the test itself has passed, for its line."""
+    report = yield
+    if call.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+def pytest_terminal_summary(config: pytest.Config) -> None:
+    lines = config.stash.get(LINES, [])
+    if lines:
+        print_table(lines, Console(width=max(150, shutil.get_terminal_size().columns)))

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from mesh.errors import ConfigError
 from mesh.wire.reports import Report
+from meshnode.talks import Talks
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class Control:
         self._name = name
         self._answer = answer
         self._server: asyncio.AbstractServer | None = None
-        self._talks: set[asyncio.Task[None]] = set()
+        self._talks = Talks(MOST_TALKS)
 
     async def listen(self) -> None:
         """Begin to listen. Raises ConfigError."""
@@ -121,30 +122,19 @@ class Control:
         self._server.close()
         self._server = None
         self._path.unlink(missing_ok=True)
-        for talk in self._talks:
-            talk.cancel()
-        if self._talks:
-            await asyncio.wait(self._talks)
+        await self._talks.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._talks.add(task)
-        try:
-            if peer_of(writer.get_extra_info("socket"))[1] not in (os.getuid(), 0):
-                return
-            if len(self._talks) > MOST_TALKS:
-                await _say(writer, Answer(ok=False, error=f"this node already hears {MOST_TALKS} verbs"))
-                return
-            while await self._exchange(reader, writer):
-                pass
-        except (TimeoutError, OSError, asyncio.CancelledError):
-            pass  # it is silent, does not read, or is gone; or the node is
-        finally:
-            self._talks.discard(task)
-            writer.close()
-            if writer.transport.get_write_buffer_size():
-                writer.transport.abort()
+        await self._talks.hold(writer, self._converse(reader, writer))
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if peer_of(writer.get_extra_info("socket"))[1] not in (os.getuid(), 0):
+            return
+        if self._talks.crowded:
+            await _say(writer, Answer(ok=False, error=f"this node already hears {MOST_TALKS} verbs"))
+            return
+        while await self._exchange(reader, writer):
+            pass
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one line; False when there is no more to come."""

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mesh.errors import ConfigError
 from meshnode.config import parse_address
 from meshnode.front import PortTakenError
+from meshnode.talks import Talks
 
 log = logging.getLogger("meshnode")
 
@@ -45,7 +46,7 @@ class Web:
         self._wanted = address
         self._pages = pages
         self._server: asyncio.Server | None = None
-        self._talks: set[asyncio.Task[None]] = set()
+        self._talks = Talks(MOST_TALKS)
 
     async def listen(self) -> None:
         """Begin to listen. Raises PortTakenError and ConfigError."""
@@ -68,29 +69,18 @@ class Web:
             return
         self._server.close()
         self._server = None
-        for talk in self._talks:
-            talk.cancel()
-        if self._talks:
-            await asyncio.wait(self._talks)
+        await self._talks.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._talks.add(task)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                writer.write(await self._answer(reader))
-                await writer.drain()
-        except (TimeoutError, OSError, EOFError, asyncio.CancelledError):
-            pass  # it is silent, does not read, or is gone; or the node is
-        finally:
-            self._talks.discard(task)
-            writer.close()
-            if writer.transport.get_write_buffer_size():
-                writer.transport.abort()
+        await self._talks.hold(writer, self._exchange(reader, writer))
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            writer.write(await self._answer(reader))
+            await writer.drain()
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:
-        if len(self._talks) > MOST_TALKS:
+        if self._talks.crowded:
             return _response(_said(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests at once"))
         try:
             request = await reader.readuntil(_ENDS)

@@ -1,24 +1,19 @@
-"""Three systemd hosts, one more for a client, and the operator who rolls out to them; the table at the end.
+"""Three systemd hosts, one more for a client, and the operator who rolls out to them.
 
 The tests of this folder tell one story, in the order in which they stand: from bare hosts to hosts without a node.
 """
 
-import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from tests.hosts.conftest import need
 from tests.hosts.lab.lab import SYSTEMD_TOOLS, Lab
 from tests.hosts.rollout.operator import Operator
 from tests.hosts.rollout.wheels import Wheelhouse
-from tests.support.faults import Figures, print_table
 
-LINES = pytest.StashKey[list[Figures]]()
-PASSED = pytest.StashKey[bool]()
 HERE = Path(__file__).parent
 
 NODES = ["h1", "h2", "h3"]
@@ -91,36 +86,3 @@ def site(tmp_path_factory: pytest.TempPathFactory, wheels: Wheelhouse) -> Iterat
 @pytest.fixture(autouse=True)
 def leak_check() -> None:
     """The hosts of the story and the operator's ssh connections outlast each of its tests; the lab ends them."""
-
-
-@pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Figures]]:
-    """`figures("3", "rolling upgrade")` makes this test's line of the table, to be filled in."""
-    made: list[Figures] = []
-
-    def make(row: str, fault: str) -> Figures:
-        made.append(Figures(row, fault))
-        return made[-1]
-
-    yield make
-    for line in made:
-        line.held = request.node.stash.get(PASSED, False)
-        line.write()
-    request.config.stash.setdefault(LINES, []).extend(made)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether the test itself has passed, for its line."""
-    report = yield
-    if call.when == "call":
-        item.stash[PASSED] = report.passed
-    return report
-
-
-def pytest_terminal_summary(config: pytest.Config) -> None:
-    lines = config.stash.get(LINES, [])
-    if lines:
-        print_table(lines, Console(width=max(150, shutil.get_terminal_size().columns)))
