@@ -1,4 +1,4 @@
-"""Short talks over streams, so many at once, none of which outlives its listener. Shell; what is said is the listener's."""
+"""Short talks over streams, so many at once, none outliving its listener. Shell; what is said is the listener's."""
 
 import asyncio
 from collections.abc import Awaitable
