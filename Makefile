@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.11 python3,$(if $(shell command -v $(p) 2>/dev/null),$(p))))
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint types imports bench hosts fuzz faults audit lock clean
+.PHONY: help setup compiled wheel demo test checks lint types imports pure bench hosts fuzz faults audit lock clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,12 +16,26 @@ setup: .venv/ready  ## .venv with everything in it, at the locked versions
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+compiled: .venv/compiled  ## the modules that a job passes through, compiled in place, where there is a C compiler
+
+.venv/compiled: .venv/ready hatch_build.py $(shell find mesh nodes discovery -name '*.py')
+	@$(BIN)/python hatch_build.py missing | xargs -r sh tests/support/debian.sh
+	@$(BIN)/python hatch_build.py in-place >.venv/compile.log 2>&1 || { cat .venv/compile.log; exit 1; }
+	@touch $@
+
+wheel: setup  ## a wheel for this machine's kind and Python, its hot modules compiled, in dist/
+	@$(BIN)/python hatch_build.py missing | xargs -r sh tests/support/debian.sh
+	@HATCH_BUILD_HOOK_ENABLE_CUSTOM=1 $(BIN)/python -m hatchling build -t wheel
+
 demo: setup  ## the main job: a thousand mails over three nodes while a site goes on answering
 	@$(BIN)/python -m examples.demo
 
-test: setup lint types imports  ## every check and every test that runs on this machine
+test: setup  ## every check and every test that runs on this machine
+	@$(MAKE) --no-print-directory --output-sync=target -j2 .venv/compiled checks
 	@sh tests/support/debian.sh php-cli netcat-openbsd socat telnet curl iproute2 nftables avahi-daemon avahi-utils dbus faketime haproxy
 	@$(BIN)/python -m tests
+
+checks: lint types imports pure
 
 lint: setup  ## style and format: ruff, and ansible-lint for the roll-out
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -33,17 +47,20 @@ types: setup  ## mypy --strict
 imports: setup  ## who imports whom
 	@$(BIN)/lint-imports
 
-bench: setup  ## this machine against the targets, in under 10 minutes; ARGS=--quick: in under one
+pure: setup  ## the cores' tests with the modules as plain Python, as they run where nothing is compiled
+	@PURE=1 $(BIN)/python -m pytest -q tests/unit tests/property tests/simulation tests/fuzz
+
+bench: compiled  ## this machine against the targets, in under 10 minutes; ARGS=--quick: in under one
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-hosts: setup  ## several hosts, also whole systems that Ansible rolls out to, in under 20 minutes; needs root
+hosts: compiled  ## several hosts, also whole systems that Ansible rolls out to, in under 20 minutes; needs root
 	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus systemd-container mmdebstrap openssh-client
 	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q -m lab tests/hosts
 
-fuzz: setup  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 8 minutes
+fuzz: compiled  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 8 minutes
 	@FAULTS=full $(BIN)/python -m pytest -q tests/fuzz tests/faults/test_fuzz.py
 
-faults: setup  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes
+faults: compiled  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes
 	@sh tests/support/debian.sh iproute2 nftables faketime
 	@SEEDS=10000 $(BIN)/python -m pytest -q tests/simulation
 	@FAULTS=full $(BIN)/python -m pytest -q tests/faults
@@ -57,4 +74,4 @@ lock: setup  ## resolve requirements.lock anew (needs uv on the PATH)
 	  --no-emit-index-url --no-header --no-annotate --upgrade -o requirements.lock
 
 clean:  ## take away what the targets made
-	rm -rf .venv .venv-audit dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit dist build meshnode__mypyc.*.so $(shell find mesh nodes discovery -name '*.cpython-*.so') .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

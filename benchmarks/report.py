@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks import proxy
 from benchmarks.rounds import Figure, Samples, Size, ratio
 from benchmarks.targets import SUSPECT, TARGETS, Target, Verdict
+from mesh.version import form
 
 HEADLINES = (
     "throughput.submit", "throughput.map", "throughput.submit_64", "latency.p50", "naps.share", "bodies.1m",
@@ -65,6 +66,7 @@ class Machine:
 def versions() -> dict[str, str]:
     """Return the versions of what was measured."""
     ours = {name: version(name) for name in ("meshnode", "pyzmq", "msgspec", "msgpack", "uvloop")}
+    ours["meshnode"] += f" ({form()})"
     return {"python": platform.python_version(), "libzmq": zmq.zmq_version(), **ours}
 
 

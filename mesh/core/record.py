@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from mesh.errors import MeshError
-from mesh.wire.messages import Failed, Result, Trace
+from mesh.wire.messages import Body, Failed, Result, Trace
 
 PENDING = "pending"
 SENT = "sent"
@@ -35,7 +35,7 @@ class JobRecord(Struct, eq=False, gc=False):
 
     id: bytes
     task: str
-    body: bytes
+    body: Body
     form: int = 0
     attempt: int = 1
     priority: int = 5

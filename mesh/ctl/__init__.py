@@ -15,6 +15,7 @@ from mesh.ctl.top import top
 from mesh.ctl.waiting import wait_node
 from mesh.errors import ConfigError
 from mesh.keygen import keygen
+from mesh.version import form
 
 
 @click.group(
@@ -43,7 +44,7 @@ Examples:
     help="The mesh's folder of keys, or a key file in it; none for no keys.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-@click.version_option(package_name="meshnode")
+@click.version_option(package_name="meshnode", message=f"%(prog)s %(version)s, {form()}")
 @click.pass_context
 def group(
     ctx: click.Context, /, *, mesh: str, seed: tuple[str, ...], mdns: bool, keys: str | None, as_json: bool

@@ -214,7 +214,7 @@ def _submit(item: ClientItem, frames: Sequence[Buffer], oddities: Oddities) -> C
         return None
     return Submit(
         item.id, item.attempt, item.task, item.form, item.remaining, item.options,
-        frames[item.frame],  # type: ignore[arg-type]  # a buffer serves wherever a body goes
+        frames[item.frame],
     )  # fmt: skip
 
 
@@ -224,4 +224,4 @@ def _result(item: NodeItem, frames: Sequence[Buffer], oddities: Oddities) -> Nod
     if not 0 < item.frame < len(frames):
         oddities.malformed += 1
         return None
-    return Result(item.id, item.attempt, frames[item.frame])  # type: ignore[arg-type]
+    return Result(item.id, item.attempt, frames[item.frame])

@@ -5,7 +5,7 @@ Items are msgpack arrays whose first element is their type; msgspec decodes and 
 a later version may add some.
 """
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta, Struct
@@ -23,6 +23,12 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Attempt = Annotated[int, Meta(ge=1, le=2**31)]
 Priority = Annotated[int, Meta(ge=0, le=9)]
 Verb = Annotated[str, Meta(min_length=1, max_length=32)]
+
+if TYPE_CHECKING:
+    Body = bytes | memoryview
+else:
+    Body = bytes
+"""What msgspec decodes to bytes; a view where the body came in a frame or a memory file of its own."""
 
 ARGS_BYTES = 64 * 1024
 ANSWER_BYTES = 192 * 1024
@@ -172,7 +178,7 @@ class Submit(Struct, array_like=True, tag=3, gc=False):
     form: Annotated[int, Meta(ge=0, le=1)]
     remaining: Count | None
     options: Options | None
-    body: bytes
+    body: Body
 
 
 class SubmitLarge(Struct, array_like=True, tag=4):
@@ -254,7 +260,7 @@ class Result(Struct, array_like=True, tag=21, gc=False):
 
     id: JobId
     attempt: Attempt
-    body: bytes
+    body: Body
 
 
 class ResultLarge(Struct, array_like=True, tag=22):
@@ -273,7 +279,7 @@ class Failed(Struct, array_like=True, tag=23, gc=False):
 
     id: JobId
     attempt: Attempt
-    body: bytes
+    body: Body
     again: Annotated[float, Meta(ge=0)] | None = None
 
 

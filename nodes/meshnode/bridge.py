@@ -4,7 +4,6 @@ Owns the listening socket, and knows the connections by the owners of their jobs
 """
 
 import asyncio
-import itertools
 import logging
 import os
 import select
@@ -16,10 +15,12 @@ from mesh.errors import MeshError
 from mesh.wire.messages import NodeItem, TaskSpec
 from meshnode.config import DEFAULT_BRIDGE_PORT, Settings, parse_address, read_token
 from meshnode.connection import Connection
-from meshnode.core.conversation import UNREAD_S, Conversation, Limits
+from meshnode.core.conversation import Conversation
 from meshnode.core.events import Event
 from meshnode.core.guests import Networks, plain
 from meshnode.core.held import Owner
+from meshnode.core.job_ids import JobIds
+from meshnode.core.limits import UNREAD_S, Limits
 from meshnode.core.request import Catalogue, OpenTasks
 from meshnode.entrance import Entrance
 from meshnode.front import PortTakenError
@@ -83,8 +84,7 @@ class Bridge:
         self.read_secrets()
         self._asks = self._token is not None or self._context is not None
         self._guarded = bool(self._asks or self._allowed or self._proxies)
-        self._prefix = os.urandom(8)
-        self._numbers = itertools.count(1)
+        self._new_id = JobIds(os.urandom(8))
         self.loop = asyncio.get_running_loop()
         self.poll: select.epoll
         self._listener: socket.socket | None = None
@@ -304,9 +304,6 @@ class Bridge:
             self, line, address, conversation, keys, before=before
         )
         return connection
-
-    def _new_id(self) -> bytes:
-        return self._prefix + next(self._numbers).to_bytes(8, "big")
 
     def opened(self, connection: Connection) -> str | None:
         """Count a connection in; return why there is no room for it, if so."""

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from mesh.errors import ConfigError
 from mesh.keys import node_keyring
+from mesh.version import form
 from meshnode import config as cfg
 from meshnode.core.lifecycle import ExitCode
 from meshnode.log import LEVELS, configure
@@ -365,7 +366,7 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option("-l", "--log-level", type=click.Choice(LEVELS), default="info", help="What to log, to standard error.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line.")
-@click.version_option(package_name="meshnode")
+@click.version_option(package_name="meshnode", message=f"%(prog)s %(version)s, {form()}")
 @click.pass_context
 def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> int:
     """Run a node: worker processes for the tasks that MODULE registers with @mesh.task.

@@ -374,10 +374,10 @@ class Node:
     def cancel(self, word: str, *, force: bool) -> Jobs:
         """Cancel the job that a word means, be it whose it will; return it as it is before. Raises RefusedError."""
         held = self._meant(word)
-        before = self.jobs("", held.submit.id.hex())
+        before = self.jobs("", held.id.hex())
         if held.forwarded:
             raise RefusedError("another node has this job: cancel it there")
-        self._take([CancelAsked(held.owner, held.submit.id, FORCED if force else RUNNING)])
+        self._take([CancelAsked(held.owner, held.id, FORCED if force else RUNNING)])
         return before
 
     async def stack(self, word: str) -> Stack:
@@ -389,7 +389,7 @@ class Node:
         link = next(link for link in self._supervisor.links if link.key == held.worker)
         on_loop = held.entry.spec.is_async
         text, awaits = await stacks.of(link, seq=held.seq if on_loop else 0)
-        job, task = held.submit.id.hex(), held.submit.task
+        job, task = held.id.hex(), held.submit.task
         return Stack(id=job, task=task, worker=link.slot, pid=link.pid, text=cut(text), awaits=cut(awaits))
 
     def _meant(self, word: str) -> Held:
@@ -398,7 +398,7 @@ class Node:
         if not found:
             raise RefusedError(f"this node holds no job {word!r}")
         if len(found) > 1:
-            some = ", ".join(short(held.submit.id.hex()) for held in found[:5])
+            some = ", ".join(short(held.id.hex()) for held in found[:5])
             raise RefusedError(f"{word!r} means {len(found)} jobs here: {some}{' …' if len(found) > 5 else ''}")
         return found[0]
 

@@ -175,7 +175,7 @@ async def test_bombs_in_bodies_are_bad_arguments(tmp_path: Path, figures: Callab
                     assert len(failure.message) < 500
                     assert not failure.message.endswith(": ")
                 else:
-                    assert json.loads(end.body)["type"] == "BadArguments", bomb[:60]
+                    assert json.loads(bytes(end.body))["type"] == "BadArguments", bomb[:60]
             last = await asyncio.to_thread(end_of, peer, Submit(b"m" * 16, 1, "count", FORM_MSGPACK, None, None, maps))
             assert isinstance(last, Result)
             assert unpack(last.body) == MANY

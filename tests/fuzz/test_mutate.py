@@ -10,7 +10,7 @@ import pytest
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client
 from meshnode.core import text
-from meshnode.core.text import BadRequest
+from meshnode.core.envelope import BadRequest
 from tests.fuzz.corpus import FOLDER, entries
 from tests.fuzz.inputs import BridgeLines, FrontMessages, RawBytes, owed
 

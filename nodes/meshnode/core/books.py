@@ -19,7 +19,7 @@ _ORDER = ("running", "sent", "forwarded", "waiting")
 def running(worker: Worker, now: float, *, most: int = SHOWN_OF_WORKER) -> list[RunningJob]:
     """Return what a worker runs: its first job, or so many of its coroutines."""
     begun = list(worker.outstanding.values())[: most if worker.coroutines else 1]
-    return [RunningJob(held.submit.id.hex(), held.submit.task, _seconds(now, _began(held, worker))) for held in begun]
+    return [RunningJob(held.id.hex(), held.submit.task, _seconds(now, _began(held, worker))) for held in begun]
 
 
 def begun(scheduler: Scheduler) -> int:
@@ -37,7 +37,7 @@ def everything(scheduler: Scheduler) -> Iterator[Held]:
 
 def meant(scheduler: Scheduler, word: str) -> list[Held]:
     """Return the jobs that a word means: an id, the beginning of one, or its short form."""
-    return [held for held in everything(scheduler) if is_meant(word, held.submit.id.hex())]
+    return [held for held in everything(scheduler) if is_meant(word, held.id.hex())]
 
 
 def jobs(
@@ -57,7 +57,7 @@ def jobs(
     wanted = [
         held
         for held in everything(scheduler)
-        if (not task or held.submit.task == task) and (not word or is_meant(word, held.submit.id.hex()))
+        if (not task or held.submit.task == task) and (not word or is_meant(word, held.id.hex()))
     ]
     found = [(held, _state(scheduler, held)) for held in wanted]
     found.sort(key=lambda one: (_ORDER.index(one[1]), one[0].moment))
@@ -67,7 +67,7 @@ def jobs(
         began = _began(held, worker) if worker is not None and state == "running" else held.moment
         shown.append(
             JobReport(
-                id=held.submit.id.hex(),
+                id=held.id.hex(),
                 task=held.submit.task,
                 state=state,
                 elapsed=_seconds(now, began),

@@ -12,14 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 
-from msgspec import Struct
-
 from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshBusy, MeshError, PayloadTooLarge, ProtocolError
 from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result, Submit
 from meshnode.core import text
 from meshnode.core.events import CancelAsked, Event, Submitted
 from meshnode.core.held import FOREVER, Owner
 from meshnode.core.lane import Lane
+from meshnode.core.limits import Limits
 from meshnode.core.replies import Replies
 from meshnode.core.request import MARKED, Asked, Catalogue, Desk, OpenTasks, failed, outcome
 from meshnode.core.text import Lines
@@ -61,39 +60,7 @@ LINGER_S = 1.0
 LOOK_S = 0.25
 """Seconds between looks for requests whose time is up before they could be handed on."""
 
-UNREAD_S = 60.0
-"""Seconds that replies may wait for a caller that does not read."""
-
 _GONE = "its caller ended the connection before it started"
-
-
-LINE_S = 10.0
-"""Seconds for a line to come, and one more for each `LINE_RATE` bytes of it that have come. A caller that begins lines
-and leaves them costs a descriptor and its share of an address's connections for no longer."""
-
-LINE_RATE = 1024
-"""Bytes of a line that buy it another second: slower than any link on which large lines make sense."""
-
-SLOW_S = 300.0
-"""Seconds that one line may take at most, however much of it has come."""
-
-
-class Limits(Struct, frozen=True):
-    """What one connection may do. `line` is bytes, the others are seconds; `idle` is None for as long as it likes.
-
-    `unread`: how long replies may wait for a caller that does not read. `begun`: how long a line may take of which next
-    to nothing has come (`LINE_RATE`), `slow`: how long any may.
-    """
-
-    line: int = 10 * 1024 * 1024
-    unread: float = UNREAD_S
-    begun: float = LINE_S
-    slow: float = SLOW_S
-    idle: float | None = None
-
-    def patience(self, pending: int) -> float:
-        """Seconds in which a line of which so many bytes have come is to end."""
-        return min(self.begun + pending / LINE_RATE, max(self.slow, self.begun))
 
 
 class Phase(Enum):
@@ -301,7 +268,7 @@ class Conversation:
         self._plain.extend(jobs)
         self.requests += len(jobs)
         self._active_at = now
-        self._events.append(Submitted(self._ordered.owner, jobs))
+        self._events.append(Submitted(self._ordered.owner, jobs, alike=True))
         return True
 
     def leave(self) -> bool:
@@ -381,7 +348,8 @@ class Conversation:
             if not asked or type(item) is not Result or item.id != asked[0].id:
                 return items[n:]
             asked.popleft()
-            lines.append(outcome(None, item))
+            lines.append(item.body)
+            lines.append(b"\n")
         return []
 
     def paused(self, now: float) -> None:

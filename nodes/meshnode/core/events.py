@@ -8,11 +8,15 @@ from meshnode.core.orders import Ran
 
 
 class Submitted(Struct, frozen=True):
-    """An owner handed in jobs; `stale` if it did so on word from the node that is too old."""
+    """An owner handed in jobs; `stale` if it did so on word from the node that is too old.
+
+    `alike`: they are new, of one task, and have the same options and the same time.
+    """
 
     owner: Owner
     jobs: list[Submit]
     stale: bool = False
+    alike: bool = False
 
 
 class CancelAsked(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from msgspec import Struct
+from mypy_extensions import mypyc_attr
 
 from mesh.core.record import Alarm
 from mesh.tasks import LIMIT_KILL_S
@@ -66,7 +66,8 @@ def _kill_after(spec: TaskSpec, limit: float | None) -> float | None:
     return None if limit is None else limit + LIMIT_KILL_S
 
 
-class Held(Struct, gc=False, eq=False):
+@mypyc_attr(acyclic=True)
+class Held:
     """One job between its SUBMIT and its end. `seq` is 0 while it waits in the backlog.
 
     `cost`: while it waits the seconds that it is expected to run, then the share of its worker's budget that it takes.
@@ -76,15 +77,13 @@ class Held(Struct, gc=False, eq=False):
     tried again. `retries`, `crashes`: how often its task asked for that, how many workers died of it.
     `stopping`: how far its owner wanted it cancelled when it last said so. `since`: when it was taken in, or `COUNTED`.
     `moment`: when it came; of a coroutine that was given to a worker, when that was.
+
+    Most of it stands in the class until it differs: one is made for each job. Compiled, the garbage collector does not
+    look at it, so nothing here may lead back to it once it is over.
     """
 
-    submit: Submit
-    entry: TaskEntry
-    owner: "Owner"
-    expires: float
     seq: int = 0
     worker: int = 0
-    cost: float = 0.0
     over: bool = False
     unwanted: bool = False
     forwarded: bool = False
@@ -95,8 +94,26 @@ class Held(Struct, gc=False, eq=False):
     retries: int = 0
     crashes: int = 0
     stopping: int = -1
-    since: float = COUNTED
-    moment: float = 0.0
+
+    def __init__(
+        self,
+        submit: Submit,
+        entry: TaskEntry,
+        owner: "Owner",
+        expires: float,
+        *,
+        cost: float = 0.0,
+        since: float = COUNTED,
+        moment: float = 0.0,
+    ) -> None:
+        self.id = submit.id
+        self.submit = submit
+        self.entry = entry
+        self.owner = owner
+        self.expires = expires
+        self.cost = cost
+        self.since = since
+        self.moment = moment
 
     @property
     def waits(self) -> bool:

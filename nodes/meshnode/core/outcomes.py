@@ -43,15 +43,15 @@ class Outcomes:
 
     def orphaned(self, held: Held) -> None:
         """The owner of a job that runs is gone."""
-        other = self.orphans.get(held.submit.id)
+        other = self.orphans.get(held.id)
         if other is None or (other.submit.attempt < held.submit.attempt and other.owner.member == held.owner.member):
-            self.orphans[held.submit.id] = held
+            self.orphans[held.id] = held
 
     def ended(self, held: Held) -> bool:
         """A job ends; True if it was an orphan and nobody has heard of its end."""
-        if self.orphans.get(held.submit.id) is not held:
+        if self.orphans.get(held.id) is not held:
             return False
-        del self.orphans[held.submit.id]
+        del self.orphans[held.id]
         return True
 
     def keep(self, outcomes: Sequence[Sequence[NodeItem]], size: int, now: float, *, whose: str = "") -> None:

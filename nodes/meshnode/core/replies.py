@@ -2,19 +2,20 @@
 
 from collections import deque
 
+from mesh.wire.messages import Body
 from meshnode.core.request import Asked
 
 
 class Replies:
     """Without an id answers are written in the order of their requests, with one as they come.
 
-    `lines` is what is to be written now.
+    `lines` is what is to be written now, lines and pieces of some.
     """
 
     def __init__(self) -> None:
         self.tags: set[bytes] = set()
         self._owed: deque[Asked] = deque()
-        self.lines: list[bytes] = []
+        self.lines: list[Body] = []
         self._muted = False
 
     def __bool__(self) -> bool:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Protocol, assert_never
 
-from msgspec import Struct
+from mypy_extensions import mypyc_attr
 
 from mesh.errors import (
     JobCancelled,
@@ -37,8 +37,8 @@ from mesh.wire.messages import (
     TaskSpec,
 )
 from meshnode.core import text
+from meshnode.core.envelope import BadRequest, Request
 from meshnode.core.held import FOREVER, TaskEntry
-from meshnode.core.text import BadRequest, Request
 
 PING = "$ping"
 """The function that is answered without a worker, for a load balancer's check."""
@@ -92,19 +92,32 @@ class OpenTasks:
         return found
 
 
-class Asked(Struct, eq=False):
+@mypyc_attr(acyclic=True)
+class Asked:
     """One request until its answer is written; without `submit` there is no job behind it.
 
     `size` is the bytes of its arguments, `expires` the moment when its time is up, `fragile` says that it is
     only wanted while its caller is there, and `answer` is its line, kept while earlier ones are still owed theirs.
     """
 
-    tag: bytes | None
-    submit: Submit | None = None
-    size: int = 0
-    expires: float = FOREVER
-    fragile: bool = False
-    answer: bytes | None = None
+    __slots__ = ("answer", "expires", "fragile", "size", "submit", "tag")
+
+    def __init__(
+        self,
+        tag: bytes | None,
+        submit: Submit | None = None,
+        size: int = 0,
+        *,
+        expires: float = FOREVER,
+        fragile: bool = False,
+        answer: bytes | None = None,
+    ) -> None:
+        self.tag = tag
+        self.submit = submit
+        self.size = size
+        self.expires = expires
+        self.fragile = fragile
+        self.answer = answer
 
 
 MARKED = OpenTasks()
@@ -147,30 +160,30 @@ class Desk:
         return self._job(request, spec, now)
 
     def plain(self, piece: bytes, *, limit: int) -> list[Submit] | None:
-        """Read a piece of whole lines that all ask for jobs of one priority without id or options, as most do.
+        """Read a piece of whole lines that all ask for jobs of one task without id or options, as most do.
 
         None if there is the least that is unusual: that is left to `take`.
         """
         if piece[:1] != b"{" or piece[-1:] != b"\n" or len(piece) >= limit:
             return None
+        lines = text.plain(piece)
+        if lines is None:
+            return None
+        function = lines[0].function
+        entry = self._catalogue.tasks.get(function)
+        if entry is None or not (entry.spec.bridge or self._is_open(entry.spec)):
+            return None
+        spec = entry.spec
+        name, options = spec.name, _OPTIONS[spec.priority]
+        remaining = None if spec.timeout is None else milliseconds(spec.timeout)
         jobs: list[Submit] = []
-        tasks = self._catalogue.tasks
-        options = None
-        for line in piece[:-1].split(b"\n"):
-            plain = text.plain(line)
-            entry = None if plain is None else tasks.get(plain[0])
-            if plain is None or entry is None:
+        for line in lines:
+            if line.function != function:
                 return None
-            spec = entry.spec
-            if not spec.bridge and not self._is_open(spec):
-                return None
-            job = Submit(self._new_id(), 1, spec.name, FORM_JSON, None, _OPTIONS[spec.priority], plain[1])
-            if spec.timeout is not None:
-                job.remaining = milliseconds(spec.timeout)
-            if jobs and job.options is not options:
-                return None
-            options = job.options
-            jobs.append(job)
+            args = bytes(line.args)
+            jobs.append(
+                Submit(self._new_id(), 1, name, FORM_JSON, remaining, options, b"" if args == b"null" else args)
+            )
         return jobs
 
     def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:

@@ -207,7 +207,7 @@ class Scheduler:
                 owner, jobs = event.owner, event.jobs
                 if len(jobs) == 1 and not owner.windowed and not self.backlog.count and owner.running < owner.most:
                     self._submitted_one(owner, jobs[0], now)
-                else:
+                elif not (event.alike and self._submitted_alike(owner, jobs, now)):
                     self._submitted(owner, jobs, now, stale=event.stale)
             case Ended():
                 self._ended(event, now)
@@ -279,7 +279,7 @@ class Scheduler:
         refusal: tuple[str, str] | None = None
         known: set[bytes] | None = None
         for submit in jobs:
-            if submit.task != task or submit.options != options:
+            if submit.task != task or (submit.options is not options and submit.options != options):
                 if run:
                     self.backlog.add(owner, run)
                     run = []
@@ -317,20 +317,36 @@ class Scheduler:
         if len(accepted) < len(jobs):
             self.word.say(owner)
 
+    def _submitted_alike(self, owner: Owner, jobs: list[Submit], now: float) -> bool:
+        """Take in a bridge caller's jobs that are all of one kind; False if anything speaks against any of them."""
+        first = jobs[0]
+        entry = self.tasks.get(first.task)
+        if entry is None or not self._plainly_taken(owner, entry, len(jobs), now):
+            return False
+        ids = owner.jobs
+        cost = entry.expected
+        run = [Held(submit, entry, owner, FOREVER, cost=cost, since=now, moment=now) for submit in jobs]
+        for held in run:
+            ids[held.id] = held
+        if first.remaining is not None:
+            for held in run:
+                self._set_alarm(held, now + first.remaining / 1000)
+        self.held += len(run)
+        self.backlog.add(owner, run)
+        self.word.active[owner.key] = owner
+        return True
+
+    def _plainly_taken(self, owner: Owner, entry: TaskEntry, count: int, now: float) -> bool:
+        """Does nothing speak against taking so many new jobs of a bridge caller?"""
+        return not (self.word.draining or self.held + count > self._most or owner.gone or entry.quarantine.until > now)
+
     def _submitted_one(self, owner: Owner, submit: Submit, now: float) -> None:
         """Take in one job of a bridge caller, which goes straight to a worker if nothing waits: it overtakes nobody.
 
         Most plain sockets ask for one thing at a time, and queues and turns would cost more than all the rest.
         """
         entry = self.tasks.get(submit.task)
-        if (
-            entry is None
-            or submit.id in owner.jobs
-            or self.word.draining
-            or self.held >= self._most
-            or owner.gone
-            or entry.quarantine.until > now
-        ):
+        if entry is None or submit.id in owner.jobs or not self._plainly_taken(owner, entry, 1, now):
             self._submitted(owner, [submit], now, stale=False)
             return
         held = Held(submit, entry, owner, FOREVER, cost=entry.expected, since=now, moment=now)
@@ -424,7 +440,7 @@ class Scheduler:
                     cancelled += held.unwanted
                 held.over = True
                 self.held -= 1
-                del owner.jobs[held.submit.id]
+                del owner.jobs[held.id]
                 if held.alarm is not None:
                     self._deadlines.clear(held)
                 owner.replies.append(item)
@@ -581,7 +597,7 @@ class Scheduler:
         """A job's worker died: that is its end, unless it is a bridge caller's and may run again; True if it is to."""
         if held.over:
             if self._outcomes.ended(held):
-                lost = Lost(held.submit.id, held.submit.attempt, reason, True, text)
+                lost = Lost(held.id, held.submit.attempt, reason, True, text)
                 self._outcomes.keep_orphaned(lost, now, whose=held.owner.member)
             return False
         if held.owner.windowed or not held.entry.spec.idempotent or held.unwanted or reason not in (CRASH, WORKER):
@@ -748,11 +764,11 @@ class Scheduler:
             if other is not owner and other.windowed and other.member == owner.member:
                 found += [other.jobs[job_id] for job_id in wanted.keys() & other.jobs.keys()]
         for held in found:
-            if held.submit.id not in owner.jobs and wanted[held.submit.id] in (None, held.submit.attempt):
+            if held.id not in owner.jobs and wanted[held.id] in (None, held.submit.attempt):
                 self._take_over(held, owner)
 
     def _take_over(self, held: Held, owner: Owner) -> None:
-        job_id = held.submit.id
+        job_id = held.id
         if held.waits:
             self._move(held, owner)
             return
@@ -780,7 +796,7 @@ class Scheduler:
         self._close(held)
         self.backlog.drop(held)
         self.held += 1
-        owner.jobs[held.submit.id] = again
+        owner.jobs[held.id] = again
         self.backlog.add(owner, [again])
         self.word.active[owner.key] = owner
 
@@ -865,14 +881,14 @@ class Scheduler:
         owner = held.owner
         held.over = True
         self.held -= 1
-        del owner.jobs[held.submit.id]
+        del owner.jobs[held.id]
         if held.alarm is not None:
             self._deadlines.clear(held)
         self.word.ended(owner)
 
     def _reject(self, held: Held, reason: str, text: str, *, queued: bool = True) -> None:
         queued = queued and held.waits
-        item: Reject | Lost = Reject(held.submit.id, held.submit.attempt, reason, text)
+        item: Reject | Lost = Reject(held.id, held.submit.attempt, reason, text)
         if held.submit.attempt > 1 and not held.owner.windowed:  # the attempts before were made here
             item = Lost(item.id, item.attempt, reason, True, f"it ran before, and was to run again: {text}")
         self._end(held, item)
@@ -881,7 +897,7 @@ class Scheduler:
 
     def _lost(self, held: Held, reason: str, text: str) -> None:
         if not held.over:
-            self._end(held, Lost(held.submit.id, held.submit.attempt, reason, True, text))
+            self._end(held, Lost(held.id, held.submit.attempt, reason, True, text))
 
     def _end(self, held: Held, item: Reject | Lost) -> None:
         """A job ends otherwise than at a worker. A client that cannot be reached just now may ask for that later."""
@@ -1008,7 +1024,7 @@ class Scheduler:
             self._effects.append(Dispatch(worker.key, first, jobs))
         for held in given:
             if held.told and self.pool.running(held):
-                self.word.say(held.owner, Started([held.submit.id]))
+                self.word.say(held.owner, Started([held.id]))
         if entry.kill_s is not None:
             for held in given:
                 self._limits.push(now + entry.kill_s, (held, worker.key, held.seq))
@@ -1068,4 +1084,4 @@ class Scheduler:
 
 
 def _dropped(held: Held) -> Reject:
-    return Reject(held.submit.id, held.submit.attempt, STALE, "dropped: its client was silent")
+    return Reject(held.id, held.submit.attempt, STALE, "dropped: its client was silent")

@@ -6,18 +6,16 @@ comes in becomes a `Request` or a `BadRequest`; nothing here raises.
 
 import json
 import re
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from mesh.errors import MeshError
-
-ID_LIMIT = 200
-"""Characters of a request's `id`: it is held as long as its job and sent back, so it is a name and no payload."""
+from mesh.wire.messages import Body
+from meshnode.core.envelope import BadRequest, Plain, Request, read_envelope, read_identity, read_plain
 
 _BOM = b"\xef\xbb\xbf"
-_NOTHING = Raw(b"")
 
 
 class Lines:
@@ -85,57 +83,11 @@ def _stripped(line: bytes) -> bytes:
 
 # requests
 
-_Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=ID_LIMIT)] | None
-
-
-class _Envelope(Struct):
-    """A line as its caller wrote it. A key that is null counts as absent; one that is unknown is ignored."""
-
-    function: str
-    args: Raw = _NOTHING
-    id: _Id = None
-    timeout: Annotated[float, Meta(gt=0)] | None = None
-    priority: Annotated[int, Meta(ge=0, le=9)] | None = None
-    cancel_on_disconnect: bool | None = None
-    traceparent: Raw = _NOTHING
-
-
-class _Identity(Struct):
-    """What can still be told of a line that is wrong in another place."""
-
-    id: _Id = None
-
-
-class Request(Struct, gc=False):
-    """One line that asks for a job. `tag` is its id as ASCII JSON, None without one; `args` is JSON or empty.
-
-    `trace` is the traceparent that it belongs to, None without one or if it is none.
-    """
-
-    function: str
-    args: bytes
-    tag: bytes | None
-    timeout: float | None
-    priority: int | None
-    cancel_on_disconnect: bool
-    trace: str | None = None
-
-
-class BadRequest(Struct, gc=False):
-    """One line that asks for nothing that could be run, and why."""
-
-    tag: bytes | None
-    message: str
-
-
-_read_envelope = msgspec.json.Decoder(_Envelope).decode
-_read_identity = msgspec.json.Decoder(_Identity).decode
-
 
 def parse(line: bytes) -> Request | BadRequest:
     """Read one line's envelope. The body of `args` is passed over at about 2 ns a byte, not decoded."""
     try:
-        asked = _read_envelope(line)
+        asked = read_envelope(line)
     except RecursionError:
         return BadRequest(None, "the line is nested too deep")
     except msgspec.ValidationError as error:
@@ -154,18 +106,18 @@ def parse(line: bytes) -> Request | BadRequest:
     )
 
 
-def plain(line: bytes) -> tuple[str, bytes] | None:
-    """Read a line's function and arguments if it is a request without id and options, else None."""
+def plain(piece: bytes) -> list[Plain] | None:
+    """Read a piece of whole lines if each asks for a task and says nothing else, else None.
+
+    All are read at once. Each end of a line but the last stands between two objects, which inside of one it cannot, so
+    where there are as many objects as lines each line is one.
+    """
     try:
-        asked = _read_envelope(line)
+        asked = read_plain(piece)
     except (ValueError, RecursionError):
         return None
-    if asked.id is not None or asked.timeout is not None or asked.priority is not None or asked.cancel_on_disconnect:
-        return None
-    if asked.traceparent:
-        return None
-    args = bytes(asked.args)
-    return asked.function, b"" if args == b"null" else args
+    count = len(asked)
+    return asked if piece.count(b"\n") == count and piece.count(b"}\n{") == count - 1 else None
 
 
 _TRACEPARENT = re.compile(rb'"((?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})"')
@@ -180,7 +132,7 @@ def _traceparent(raw: Raw) -> str | None:
 
 def _tag_of_wrong(line: bytes) -> bytes | None:
     try:
-        found = _read_identity(line).id
+        found = read_identity(line).id
     except (ValueError, RecursionError):
         return None
     return None if found is None else tag(found)
@@ -229,18 +181,18 @@ def error(kind: type[MeshError], message: str, *, started: bool | None = None) -
     return _ascii(fields)
 
 
-def success(tag: bytes | None, result: bytes) -> bytes:
+def success(tag: bytes | None, result: Body) -> bytes:
     """Write the line that answers a request whose job returned `result`, which is ASCII JSON."""
     if tag is None:
-        return b"%b\n" % result
-    return b'{"id":%b,"ok":true,"result":%b}\n' % (tag, result)
+        return b"".join((result, b"\n"))
+    return b"".join((b'{"id":', tag, b',"ok":true,"result":', result, b"}\n"))
 
 
-def failure(tag: bytes | None, reason: bytes) -> bytes:
+def failure(tag: bytes | None, reason: Body) -> bytes:
     """Write the line that answers a request which failed; `reason` is an error object as ASCII JSON."""
     if tag is None:
-        return b'{"error":%b}\n' % reason
-    return b'{"id":%b,"ok":false,"error":%b}\n' % (tag, reason)
+        return b"".join((b'{"error":', reason, b"}\n"))
+    return b"".join((b'{"id":', tag, b',"ok":false,"error":', reason, b"}\n"))
 
 
 def _ascii(value: Any) -> bytes:

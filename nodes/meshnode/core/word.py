@@ -161,8 +161,8 @@ class Word:
         """Tell an owner which of the jobs that it asked for are held, which of those run, and which nobody knows of."""
         for held in jobs:
             held.told = True
-        ids = [held.submit.id for held in jobs]
-        started = [held.submit.id for held in jobs if self._pool.running(held)]
+        ids = [held.id for held in jobs]
+        started = [held.id for held in jobs if self._pool.running(held)]
         for shape, some in ((Accepted, ids), (Started, started), (Unknown, unknown)):
             for n in range(0, len(some), NEWS_IDS):
                 self.say(owner, shape(list(some[n : n + NEWS_IDS])))

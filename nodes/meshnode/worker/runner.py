@@ -19,7 +19,7 @@ from mesh.errors import (
     capped,
 )
 from mesh.tasks import Context, Task, current
-from mesh.wire.messages import FORM_JSON, Failed, Result, Submit, trace_of
+from mesh.wire.messages import FORM_JSON, Body, Failed, Result, Submit, trace_of
 from mesh.wire.payload import pack_failure, pack_result, unpack_arguments
 from meshnode.core.orders import End
 
@@ -139,7 +139,7 @@ def arguments(task: Task[..., Any], job: Submit) -> tuple[Sequence[Any], dict[st
     return args, kwargs
 
 
-def _json_arguments(task: Task[..., Any], body: bytes) -> tuple[list[Any], dict[str, Any]]:
+def _json_arguments(task: Task[..., Any], body: Body) -> tuple[list[Any], dict[str, Any]]:
     if body in _NO_ARGUMENTS:
         return [], {}
     try:

@@ -81,7 +81,7 @@ class Wheelhouse:
         """Build this tree under another version; `change`: in which file, what is to stand in place of what."""
         tree = self._work / f"meshnode-{version}"
         for name in ("mesh", "nodes", "discovery"):
-            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         for name in ("README.md", "LICENSE"):
             shutil.copy(ROOT / name, tree / name)
         project = (ROOT / "pyproject.toml").read_text()

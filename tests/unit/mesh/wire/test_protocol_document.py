@@ -127,7 +127,7 @@ def test_the_bodies_in_a_golden_frame_can_be_opened(golden: Golden) -> None:
             case Submit() if item.form == FORM_MSGPACK:
                 payload.unpack_arguments(item.body)
             case Submit():
-                json.loads(item.body)
+                json.loads(bytes(item.body))
             case Result():
                 payload.unpack(item.body)
             case Failed():

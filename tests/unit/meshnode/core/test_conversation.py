@@ -27,8 +27,6 @@ from meshnode.core.conversation import (
     BURST,
     CROWDED_BYTES,
     HUSH_S,
-    LINE_RATE,
-    LINE_S,
     LINGER_S,
     LOOK_S,
     ORDERED_AHEAD,
@@ -37,13 +35,12 @@ from meshnode.core.conversation import (
     QUIET_S,
     READ_BYTES,
     READ_LINES,
-    SLOW_S,
     Conversation,
-    Limits,
     Phase,
 )
 from meshnode.core.events import CancelAsked, Submitted
 from meshnode.core.held import TaskEntry
+from meshnode.core.limits import LINE_RATE, LINE_S, SLOW_S, Limits
 
 ORDERED_KEY, PARALLEL_KEY = 1, 2
 LINE = 1000

@@ -87,7 +87,7 @@ def test_a_single_heavy_outcome_is_not_kept_but_many_light_ones_that_are_as_heav
 def test_the_heavy_outcome_of_a_job_whose_owner_is_gone_is_kept_as_a_copy_of_its_own() -> None:
     outcomes = Outcomes()
     shared = bytearray(b"x" * HEAVY)
-    outcomes.keep_orphaned(Result(job_id(1), 1, memoryview(shared)), 0.0)  # type: ignore[arg-type]  # as it comes
+    outcomes.keep_orphaned(Result(job_id(1), 1, memoryview(shared)), 0.0)
     shared[:] = b"y" * HEAVY
     assert outcomes.find(wanted(1), 0.0) == {job_id(1): result(1, body=b"x" * HEAVY)}
     assert len(outcomes) == 1

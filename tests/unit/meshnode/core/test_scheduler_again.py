@@ -64,7 +64,7 @@ def end_heavily(desk: Desk, number: int) -> None:
     """Let a job end with a result that lies in a memory file of its own."""
     worker = desk.given[desk.order().index(number)][0]
     body = memoryview(bytearray(HEAVY))
-    ends: list[Result | Failed] = [Result(job_id(number), 1, body)]  # type: ignore[arg-type]  # as it comes
+    ends: list[Result | Failed] = [Result(job_id(number), 1, body)]
     desk.tell(Ended(worker, [Ran(desk.seq(number), 20_000_000, 20_000_000, ends)], HEAVY))
 
 

@@ -6,11 +6,9 @@ import random
 import pytest
 
 from mesh.errors import JobLost, MeshBusy, MeshError, UnknownTask
+from meshnode.core.envelope import ID_LIMIT, BadRequest, Request
 from meshnode.core.text import (
-    ID_LIMIT,
-    BadRequest,
     Lines,
-    Request,
     error,
     failure,
     parse,
@@ -290,7 +288,8 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def test_a_line_may_name_the_trace_that_it_belongs_to() -> None:
     line = b'{"function":"add","traceparent":"%b"}' % PARENT.encode()
     assert request(line).trace == PARENT
-    assert plain(line) is None
+    assert plain(line + b"\n") is None
+    assert plain(b'{"function":"add"}\n') is not None
     assert request(b'{"function":"add"}').trace is None
 
 
