@@ -49,6 +49,7 @@ imports: setup  ## who imports whom
 
 pure: setup  ## the cores' tests with the modules as plain Python, as they run where nothing is compiled
 	@PURE=1 $(BIN)/python -m pytest -q tests/unit tests/property tests/simulation tests/fuzz
+	@PURE=1 $(BIN)/python -m pytest -q -m patched tests/integration tests/faults
 
 bench: compiled  ## this machine against the targets, in under 10 minutes; ARGS=--quick: in under one
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -63,6 +64,7 @@ fuzz: compiled  ## hostile input from a seed, a million messages, a million line
 faults: compiled  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes
 	@sh tests/support/debian.sh iproute2 nftables faketime
 	@SEEDS=10000 $(BIN)/python -m pytest -q tests/simulation
+	@FAULTS=full PURE=1 $(BIN)/python -m pytest -q -m patched tests/faults
 	@FAULTS=full $(BIN)/python -m pytest -q tests/faults
 
 audit:  ## known vulnerabilities of the locked versions; asks an advisory database on the network

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from mesh.errors import ResultNotSerializable as ResultNotSerializable
     from mesh.errors import RetryLater as RetryLater
     from mesh.errors import UnknownTask as UnknownTask
-    from mesh.job import Job as Job
     from mesh.tasks import Context as Context
     from mesh.tasks import Retry as Retry
     from mesh.tasks import Task as Task
     from mesh.tasks import context as context
     from mesh.tasks import lifespan as lifespan
     from mesh.tasks import task as task
+    from mesh.typed import Job as Job
 
 _HOME = {
     "Client": "mesh.client",

@@ -14,11 +14,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Token
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, assert_never, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, assert_never, overload
 
 import zmq
+from mypy_extensions import mypyc_attr
 
 from mesh.core.dialer import Dialer
 from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Outcome, Parted, Progress, Send, Settle
@@ -30,9 +30,12 @@ from mesh.core.session import Session
 from mesh.errors import BadArguments, ClosedError, ConfigError, MeshBusy, NoNodes
 from mesh.finder import Finder, Networks
 from mesh.inner import InnerClient
-from mesh.job import Ended, Job
+from mesh.job import Ended
+from mesh.job import Job as AnyJob
 from mesh.keys import Keyring, client_keyring
 from mesh.link import KEY_REFUSED, NO_KEYS, OTHER_KEY, Curve, Link, context
+from mesh.mapped import mapped
+from mesh.node_info import NodeInfo
 from mesh.seldom import Seldom
 from mesh.tasks import Task, ambient, trace_here
 from mesh.wire.messages import (
@@ -47,6 +50,9 @@ from mesh.wire.messages import (
 )
 from mesh.wire.payload import pack_arguments
 
+if TYPE_CHECKING:
+    from mesh.typed import Job
+
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -57,28 +63,7 @@ IN_FLIGHT = 2048
 Windows), few enough to hold their results in memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
-    """A node as this client sees it now. `free` counts idle workers, `window` jobs that it may have there.
-
-    `version`, `host` and `started` (Unix seconds) are what it says of itself; empty where it says nothing.
-    """
-
-    name: str
-    id: str
-    endpoint: str
-    state: str
-    workers: int
-    concurrency: int
-    free: int
-    window: int
-    outstanding: int
-    tasks: tuple[str, ...]
-    version: str = ""
-    host: str = ""
-    started: float = 0.0
-
-
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Client:
     """Hands jobs to the nodes of a mesh.
 
@@ -88,6 +73,7 @@ class Client:
     `max_pending`: jobs under way at most; beyond it `submit` raises MeshBusy, `call` and `map` wait.
     `discovery_grace`: seconds that a job waits for the first node that serves its task. Leaving the block waits for
     what is outstanding, but for jobs that were detached. Raises ConfigError for a value that makes no sense.
+    `on_end`, once set, is called with each job right after it has ended: for those who keep books of all.
 
         async with Client() as client:
             result = await client.call("send_mail", to="a@b")
@@ -115,6 +101,7 @@ class Client:
         if max_pending < 1:
             raise ConfigError(f"max_pending is at least 1, not {max_pending}")
         self.mesh = mesh
+        self.on_end: Callable[[JobRecord], None] | None = None
         self.loop: asyncio.AbstractEventLoop
         self._finder = Finder(
             mesh,
@@ -250,12 +237,12 @@ class Client:
     # handing in jobs
 
     @overload
-    def submit(self, task: Task[P, Awaitable[R_co]], *args: P.args, **kwargs: P.kwargs) -> Job[R_co]: ...
+    def submit(self, task: Task[P, Awaitable[R_co]], *args: P.args, **kwargs: P.kwargs) -> "Job[R_co]": ...
     @overload
-    def submit(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Job[R]: ...
+    def submit(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> "Job[R]": ...
     @overload
-    def submit(self, task: str, *args: Any, **kwargs: Any) -> Job[Any]: ...
-    def submit(self, task: Any, *args: Any, **kwargs: Any) -> Job[Any]:
+    def submit(self, task: str, *args: Any, **kwargs: Any) -> "Job[Any]": ...
+    def submit(self, task: Any, *args: Any, **kwargs: Any) -> Any:
         """Hand in a job and return at once; whether it is awaited or not, it runs.
 
         Raises MeshBusy when `max_pending` jobs are under way, BadArguments when the arguments do not fit or
@@ -291,7 +278,7 @@ class Client:
     def map(
         self, task: str, *iterables: Iterable[Any], ordered: bool = True, in_flight: int = ...
     ) -> AsyncIterator[Any]: ...
-    async def map(
+    def map(
         self, task: Any, *iterables: Iterable[Any], ordered: bool = True, in_flight: int = IN_FLIGHT
     ) -> AsyncIterator[Any]:
         """Run a job for each element (or each tuple of several iterables), at most `in_flight` at once.
@@ -299,37 +286,11 @@ class Client:
         Yields results in order, or as they come with `ordered=False`. The first failure is raised; what was under
         way and has not started is cancelled then, as it is when the loop over the results is left.
         """
-        self._require_open()
-        arguments = zip(*iterables, strict=False)
-        under_way: dict[Job[Any], None] = {}
-        ended = None if ordered else Ended(self.loop)
         bound = max(1, min(in_flight, self._max_pending))
-        no_names: dict[str, Any] = {}
-        try:
-            exhausted = False
-            while True:
-                while not exhausted and len(under_way) < bound and (self._jobs < self._max_pending or not under_way):
-                    element = next(arguments, None)
-                    if element is None:
-                        exhausted = True
-                    elif self._jobs < self._max_pending:
-                        under_way[self._submit(task, element, no_names, ended)] = None
-                    else:
-                        under_way[await self._submit_with_room(task, element, no_names, ended)] = None
-                if not under_way:
-                    return
-                if ended is None:
-                    job = next(iter(under_way))
-                elif ended.jobs:
-                    job = ended.jobs.popleft()
-                else:
-                    job = await ended.get()
-                result = job.outcome() if job.over else await job
-                del under_way[job]
-                yield result
-        finally:
-            for job in under_way:
-                job.abandon()
+        return mapped(self, task, zip(*iterables, strict=False), ordered=ordered, bound=bound)
+
+    def _has_room(self) -> bool:
+        return self._jobs < self._max_pending
 
     def _require_open(self) -> None:
         if self._closed or self._context is None:
@@ -337,7 +298,7 @@ class Client:
                 "this client is closed" if self._closed else "open this client first: async with Client()"
             )
 
-    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None) -> Job[Any]:
+    def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None) -> AnyJob:
         """Hand in a job, which puts itself into `ended` when it is over."""
         if self._closed or self._context is None:
             self._require_open()
@@ -352,7 +313,7 @@ class Client:
             raise BadArguments(f"a task is one that @mesh.task made, or its name, not {type(task).__name__}")
         self._last_id += 1
         job_id = self._id_prefix + self._last_id.to_bytes(8, "big")
-        job: Job[Any] = Job(job_id, name, pack_arguments(args, kwargs), _client=self, _ended=ended)
+        job = AnyJob(self, job_id, name, pack_arguments(args, kwargs), ended=ended)
         if type(task) is str:
             self._check_by_name(job, name, args, kwargs)
         else:
@@ -378,7 +339,7 @@ class Client:
             self._turn_due = True
             self.loop.call_soon(self._turn)
 
-    def _check_by_name(self, job: Job[Any], name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def _check_by_name(self, job: AnyJob, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Check a call by name now if its task is known, else when it is given to a node."""
         served = self._session.roster.serves(name)
         if served is None:
@@ -391,7 +352,7 @@ class Client:
 
     async def _submit_with_room(
         self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None
-    ) -> Job[Any]:
+    ) -> AnyJob:
         """Submit once there is room. Whoever is woken and takes none, or more is left, wakes the next."""
         try:
             while self._jobs >= self._max_pending and not self._closed:
@@ -403,11 +364,11 @@ class Client:
             if self._room and self._jobs < self._max_pending:
                 _wake(self._room, 1)
 
-    def cancel(self, job: Job[Any], how: int) -> None:
+    def cancel(self, job: AnyJob, how: int) -> None:
         """Ask that a job does not start; `how` far that goes if it runs (`mesh.wire.messages`, Cancel)."""
         self._post(CancelAsked(job, how))
 
-    def keep(self, job: Job[Any]) -> None:
+    def keep(self, job: AnyJob) -> None:
         """Let a job outlive this client."""
         self._post(KeepAsked(job))
 
@@ -536,8 +497,11 @@ class Client:
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         """Tell the application of the jobs that are over, and those who wait for room or for the last of them."""
+        on_end = self.on_end
         for record, outcome in outcomes:
             record.finish(outcome)
+            if on_end is not None:
+                on_end(record)
         self._jobs -= len(outcomes)
         if self._room:
             _wake(self._room, len(outcomes))

@@ -5,35 +5,54 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Protocol, cast
+
+from mypy_extensions import mypyc_attr
 
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.errors import ClosedError, JobCancelled, MeshError
-from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Failed, Result
+from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Body, Failed, Result
 from mesh.wire.payload import NIL, unpack, unpack_failure
 
-if TYPE_CHECKING:
-    from mesh.client import Client
-
-R_co = TypeVar("R_co", covariant=True)
 log = logging.getLogger("mesh")
 
 
-class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
+class Hands(Protocol):
+    """What a job asks of the client that it belongs to."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def cancel(self, job: "Job", how: int) -> None:
+        """End it; `how` far that goes if it runs."""
+
+    def keep(self, job: "Job") -> None:
+        """Let it outlive the client."""
+
+
+@mypyc_attr(acyclic=True)
+class Job(JobRecord):
     """One submission of a task.
 
     `await job` gives its result or raises its error; it may be awaited by several and more than once. An await
     that is cancelled cancels the job, if it was its last and the job is not detached.
     """
 
-    _client: "Client"
-    _waiters: "list[asyncio.Future[None]] | None" = None
-    _accepted: "list[asyncio.Future[None]] | None" = None
-    _ended: "Ended | None" = None
+    _waiters: list[asyncio.Future[None]] | None = None
+    _accepted: list[asyncio.Future[None]] | None = None
     _value: Any = None
     _failure: Failed | MeshError | None = None
     _unseen: "Unseen | None" = None
     _looked: bool = False
+
+    def __init__(self, client: Hands, job_id: bytes, task: str, body: Body, *, ended: "Ended | None" = None) -> None:
+        super().__init__(job_id, task, body)
+        self._client = client
+        self._ended = ended
+
+    @classmethod
+    def __class_getitem__(cls, _result: Any) -> "type[Job]":
+        """Return the class: `Job[int]` is for type checkers (`mesh.typed`)."""
+        return cls
 
     def __repr__(self) -> str:
         """Return the task, the id and the state."""
@@ -43,7 +62,7 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
         """Is it over?"""
         return self.over
 
-    def __await__(self) -> Generator[Any, None, R_co]:
+    def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the end; return the result or raise the error."""
         if not self.over:
             self._looked = True
@@ -63,13 +82,13 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
         if self._unseen is not None:
             self._unseen.seen = True
 
-    def outcome(self) -> R_co:
+    def outcome(self) -> Any:
         """Return the result or raise the error of a job that is over."""
         assert self.over, "its outcome is not known yet"
         if self._failure is not None:
             self.looked()
             raise _error_of(self._failure)
-        return cast("R_co", self._value)
+        return self._value
 
     def _wait(self) -> "asyncio.Future[None]":
         waiter = self._client.loop.create_future()
@@ -82,7 +101,7 @@ class Job(JobRecord, Generic[R_co], eq=False, gc=False, kw_only=True):
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
 
-    async def result(self, timeout: float | None = None) -> R_co:
+    async def result(self, timeout: float | None = None) -> Any:
         """Wait at most `timeout` seconds for the end. Raises TimeoutError then, and the job goes on.
 
         Unlike an await of the job itself, one of this may be cancelled and the job goes on too.
@@ -212,7 +231,7 @@ class Ended:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.jobs: deque[Job[Any]] = deque()
+        self.jobs: deque[Job] = deque()
         self.waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
@@ -221,7 +240,7 @@ class Ended:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def get(self) -> Job[Any]:
+    async def get(self) -> Job:
         """Return the next job that is over."""
         while not self.jobs:
             self.waiter = self._loop.create_future()

@@ -20,7 +20,7 @@ from mesh.wire.messages import RetrySpec, TaskSpec, Trace
 if TYPE_CHECKING:
     from mesh.client import Client
     from mesh.inner import InnerClient
-    from mesh.job import Job
+    from mesh.typed import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -11,7 +11,9 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 from rich.console import Console
 
+from mesh.core.session import Session
 from tests.support.faults import Figures, print_table
+from tests.support.modules import compiled
 
 LINES = pytest.StashKey[list[Figures]]()
 PASSED = pytest.StashKey[bool]()
@@ -43,6 +45,15 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Fig
         line.held = request.node.stash.get(PASSED, False)
         line.write()
     request.config.stash.setdefault(LINES, []).extend(made)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out tests that replace parts of our modules, where these are compiled and would not notice."""
+    if compiled(Session):
+        skip = pytest.mark.skip(reason="replaces a part of a module that is compiled: `make pure`")
+        for item in items:
+            if item.get_closest_marker("patched") is not None:
+                item.add_marker(skip)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from mesh import tables
-from mesh.client import NodeInfo
 from mesh.core.doctor import Announced, Facts, Finding, Interface, Seen, judge
 from mesh.ctl.target import EXIT_FAILED, Target, json_option, look_option, print_json, run
 from mesh.errors import MeshError
+from mesh.node_info import NodeInfo
 from mesh.operator import Operator
 from mesh.version import product_version
 

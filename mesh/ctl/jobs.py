@@ -5,9 +5,9 @@ import asyncio
 import click
 
 from mesh import tables
-from mesh.client import NodeInfo
 from mesh.ctl.target import Target, ask_all, json_option, look_option, print_json, report_wrongs, run
 from mesh.errors import ConfigError
+from mesh.node_info import NodeInfo
 from mesh.operator import OperateError, Operator
 from mesh.wire.reports import JobReport, Stack, short
 

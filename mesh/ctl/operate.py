@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from mesh import tables
-from mesh.client import NodeInfo
 from mesh.ctl.target import Target, json_option, look_option, print_json, report_wrongs, run, wrong
 from mesh.errors import MeshError
+from mesh.node_info import NodeInfo
 from mesh.operator import OperateError, Operator
 
 LOOK_AGAIN_S = 0.25

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from mesh.client import NodeInfo
 from mesh.core.doctor import AUTH
 from mesh.errors import ConfigError, MeshError, NoNodes
+from mesh.node_info import NodeInfo
 from mesh.operator import OperateError, Operator
 from mesh.wire.reports import Report
 

@@ -13,9 +13,9 @@ import click
 from msgspec import Struct
 
 from mesh import tables
-from mesh.client import NodeInfo
 from mesh.core.rates import Rate, Rates
 from mesh.ctl.target import Target, ask_all, json_option, look_option, print_json, run
+from mesh.node_info import NodeInfo
 from mesh.operator import Operator
 from mesh.wire.reports import RunningJob, Status, short
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import click
 
 from mesh import tables
-from mesh.client import NodeInfo
 from mesh.ctl.target import Target, json_option, meant, print_json, run
 from mesh.errors import NoNodes
+from mesh.node_info import NodeInfo
 from mesh.operator import Operator
 
 

@@ -5,6 +5,8 @@ Shell: a client of the mesh inside the node. A job that no other node takes at o
 
 from collections.abc import Callable
 
+from mypy_extensions import mypyc_attr
+
 from mesh.client import Client
 from mesh.core.record import JobRecord
 from mesh.errors import Failure, MeshBusy, MeshError
@@ -49,24 +51,7 @@ class Forwarder(Client):
 
     def forward(self, held: Held) -> None:
         """Send a job on."""
-        submit = held.submit
-        self.hand_in(
-            ForwardedJob(
-                submit.id,
-                submit.task,
-                submit.body,
-                form=submit.form,
-                priority=submit.options.priority if submit.options else 5,
-                deadline=None if submit.remaining is None else held.expires,
-                bounce=True,
-                forwarded=True,
-                attempt=submit.attempt,
-                crashes=held.crashes,
-                trace=trace_of(submit.options),
-                held=held,
-                _ended=self._ended,
-            )
-        )
+        self.hand_in(ForwardedJob(held, self._ended))
 
     def _ended(self, job: "ForwardedJob", item: Result | Failed | None) -> None:
         self._post_to_node(ForwardEnded(job.held, item, job.began, job.crashes))
@@ -75,11 +60,23 @@ class Forwarder(Client):
         self._post_to_node(Tick())
 
 
-class ForwardedJob(JobRecord, eq=False, gc=False, kw_only=True):
+@mypyc_attr(acyclic=True)
+class ForwardedJob(JobRecord):
     """A bridge caller's job on its way to another node; it is not forwarded again from there."""
 
-    held: Held
-    _ended: Callable[["ForwardedJob", Result | Failed | None], None]
+    def __init__(self, held: Held, ended: Callable[["ForwardedJob", Result | Failed | None], None]) -> None:
+        submit = held.submit
+        super().__init__(submit.id, submit.task, submit.body)
+        self.form = submit.form
+        self.priority = submit.options.priority if submit.options else 5
+        self.deadline = None if submit.remaining is None else held.expires
+        self.bounce = True
+        self.forwarded = True
+        self.attempt = submit.attempt
+        self.crashes = held.crashes
+        self.trace = trace_of(submit.options)
+        self.held = held
+        self._ended = ended
 
     def finish(self, outcome: Result | Failed | MeshError) -> None:
         """Hand what came of it back to the scheduler; None where no node took it."""

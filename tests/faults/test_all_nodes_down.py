@@ -57,6 +57,7 @@ def busiest(moments: list[float], length: float) -> int:
     return max((sum(first <= at < first + length for at in moments) for first in moments), default=0)
 
 
+@pytest.mark.patched
 @within(60.0, 90.0)
 async def test_clients_return_to_nodes_that_were_all_down_without_a_storm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: Callable[[str, str], Figures]

@@ -848,6 +848,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Conversation, "received", fail)
 
 
+@pytest.mark.patched
 @on_both_loops
 async def test_a_connection_whose_handling_raises_is_closed_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -870,6 +871,7 @@ async def test_a_connection_whose_handling_raises_is_closed_alone(
     assert "it is closed" in record.getMessage()
 
 
+@pytest.mark.patched
 @on_both_loops
 async def test_a_connection_whose_first_words_raise_is_closed_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -888,6 +890,7 @@ async def test_a_connection_whose_first_words_raise_is_closed_alone(
     assert len(caplog.records) == 1
 
 
+@pytest.mark.patched
 @on_both_loops
 async def test_a_connection_whose_answer_raises_takes_nobody_elses_along(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = Conversation.answer

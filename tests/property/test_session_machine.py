@@ -263,7 +263,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.tell(Submitted(records), *(CancelAsked(record) for record in cancelled))
 
     def job(self, task: str, body: bytes, *, deadline: float | None) -> JobRecord:
-        record = JobRecord(len(self.jobs).to_bytes(16, "big"), task, body, deadline=deadline)
+        record = JobRecord(len(self.jobs).to_bytes(16, "big"), task, body)
+        record.deadline = deadline
         self.jobs[record.id] = record
         return record
 

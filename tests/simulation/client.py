@@ -71,7 +71,8 @@ class SimulatedClient:
         elif not self.dead:
             records = []
             for plan in plans:
-                record = JobRecord(self._rng.randbytes(16), plan.task.name, b"args", priority=plan.priority)
+                record = JobRecord(self._rng.randbytes(16), plan.task.name, b"args")
+                record.priority = plan.priority
                 if plan.timeout is not None and plan.timeout != plan.task.timeout:
                     record.timeout, record.deadline = plan.timeout, self.now + plan.timeout
                 self._ledger.submitted(plan, self.number, record, self._agenda.now)

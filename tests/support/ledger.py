@@ -17,14 +17,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import mesh
 
 if TYPE_CHECKING:
     from mesh.client import Client
-    from mesh.job import Job
+    from mesh.core.record import JobRecord
     from mesh.tasks import Task
+    from mesh.typed import Job
 
 _FILE = "LEDGER"
 _NODE = "LEDGER_NODE"
@@ -91,7 +92,7 @@ class Ledger:
     """The caller's side, for clients of this process, while its block lasts.
 
     Jobs go in by `submit` or `feed`. Every outcome that a client settles is written down, the second of a job too:
-    the ledger listens where the client tells the job (`Job.finish`), not where the application awaits it.
+    the ledger listens where the client tells the job (`Client.on_end`), not where the application awaits it.
     `folder`: where the two files are.
     """
 
@@ -101,6 +102,7 @@ class Ledger:
         self._ran.touch()
         self._file = self._told.open("a", buffering=1 << 16)
         self._open: dict[bytes, object] = {}
+        self._clients: list[Client] = []
         self._listeners: list[Callable[[Job[Any]], None]] = []
         self.submitted = 0
 
@@ -109,23 +111,13 @@ class Ledger:
         return {_FILE: str(self._ran), _NODE: node}
 
     def __enter__(self) -> Self:
-        from mesh.job import Job
-
-        self._finish = finish = Job.finish
-
-        def finish_and_note(job: Job[Any], outcome: Any) -> None:
-            finish(job, outcome)
-            self._note(job)
-
-        Job.finish = finish_and_note  # type: ignore[method-assign,assignment]
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from mesh.job import Job
-
-        Job.finish = self._finish  # type: ignore[method-assign]
+        for client in self._clients:
+            client.on_end = None
         self._file.close()
 
     # handing in
@@ -134,6 +126,9 @@ class Ledger:
         self, client: Client, task: Task[..., Any] | str, *args: Any, expected: object = _UNKNOWN, **kwargs: Any
     ) -> Job[Any]:
         """Hand in a job and note it. `expected`: the value that it must return, where there is one."""
+        if client not in self._clients:
+            self._clients.append(client)
+            client.on_end = self._note
         job = client.submit(task, *args, **kwargs)
         self.submitted += 1
         self._file.write(f"{job.id.hex()} {time.monotonic():.6f} submitted\n")
@@ -200,8 +195,9 @@ class Ledger:
         """Jobs that were handed in and have not ended."""
         return len(self._open)
 
-    def _note(self, job: Job[Any]) -> None:
+    def _note(self, record: JobRecord) -> None:
         """Write down an outcome of a job that a client has just told."""
+        job = cast("Job[Any]", record)
         expected = self._open.pop(job.id, _UNKNOWN)
         self._file.write(f"{job.id.hex()} {time.monotonic():.6f} {_word(job, expected)}\n")
         for listener in [*self._listeners]:

@@ -27,6 +27,11 @@ class Sources(MetaPathFinder):
         return None
 
 
+def compiled(thing: type) -> bool:
+    """Is a class of ours compiled?"""
+    return hasattr(thing, "__mypyc_attrs__")
+
+
 def stale() -> list[str]:
     """Return the modules whose compiled form is older than their source."""
     found: list[str] = []

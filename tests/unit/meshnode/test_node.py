@@ -15,7 +15,7 @@ class Broken:
         raise RuntimeError("of all things")
 
 
-@pytest.mark.skipif(hasattr(Node, "__mypyc_attrs__"), reason="a compiled method takes no stand-in for its object")
+@pytest.mark.patched
 def test_a_look_for_silent_clients_that_fails_is_followed_by_the_next() -> None:
     due: list[float] = []
     loop = SimpleNamespace(time=lambda: 7.0, call_at=lambda when, function: due.append(when))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,10 +22,17 @@ class Mesh:
 
     def __init__(self) -> None:
         self.last = 0
+        self.on_end: Callable[[mesh.Job[Any]], None] | None = None
 
     def submit(self, task: str, *_args: Any, **_kwargs: Any) -> mesh.Job[Any]:
         self.last += 1
-        return mesh.Job(self.last.to_bytes(16, "big"), task, b"", _client=self)  # type: ignore[arg-type]
+        return mesh.Job(self, self.last.to_bytes(16, "big"), task, b"")  # type: ignore[arg-type]
+
+    def cancel(self, job: mesh.Job[Any], how: int) -> None:
+        raise NotImplementedError
+
+    def keep(self, job: mesh.Job[Any]) -> None:
+        raise NotImplementedError
 
 
 def tell(job: mesh.Job[Any], outcome: object) -> None:
@@ -33,6 +40,9 @@ def tell(job: mesh.Job[Any], outcome: object) -> None:
     end = outcome if isinstance(outcome, MeshError) else Result(job.id, 1, pack_result(outcome))
     job.over = True
     job.finish(end)
+    client = cast("Mesh", job._client)
+    if client.on_end is not None:
+        client.on_end(job)
 
 
 @pytest.fixture

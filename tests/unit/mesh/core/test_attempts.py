@@ -33,7 +33,10 @@ def node(number: int = 1, epoch: bytes = b"epoch---") -> NodeView:
 
 
 def job(**fields: Any) -> JobRecord:
-    return JobRecord(JOB_ID, "task", b"", **fields)
+    record = JobRecord(JOB_ID, "task", b"")
+    for name, value in fields.items():
+        setattr(record, name, value)
+    return record
 
 
 def failed(again: float | None = 0.0) -> Failed:

@@ -194,7 +194,8 @@ def test_a_task_in_quarantine_is_served_again_when_its_time_is_over() -> None:
 
 def test_what_plainly_cannot_run_at_a_node_is_said_and_arguments_are_looked_at_once() -> None:
     one = view(1)
-    wrong = JobRecord(b"x", "add", b"", shape=(9, ()))
+    wrong = JobRecord(b"x", "add", b"")
+    wrong.shape = (9, ())
     assert isinstance(one.misfit(wrong), BadArguments)
     assert one.misfit(wrong) is None
     assert isinstance(one.misfit(JobRecord(b"x", "add", bytes(2 << 20))), PayloadTooLarge)
