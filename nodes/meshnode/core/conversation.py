@@ -232,7 +232,7 @@ class Conversation:
         if not self._taking:
             return
         self._heard_at = now
-        if self.calm and not self._busy and self._took_plain(piece, now):
+        if self.calm and not (self._replies or self._raw) and self._took_plain(piece, now):
             return
         self._file()
         lines = self._lines.feed(piece)
@@ -261,11 +261,14 @@ class Conversation:
         self.advance(now)
 
     def _took_plain(self, piece: bytes, now: float) -> bool:
-        """Hand plain requests over at once; False if these are none."""
+        """Hand plain requests over at once, behind others of their kind or none; False if these are none."""
         jobs = self._desk.plain(piece, limit=min(self._limits.line, PLAIN_BYTES))
         if jobs is None:
             return False
-        self._plain.extend(jobs)
+        asked = self._plain
+        if asked and (asked[-1].options is not jobs[0].options or len(asked) + len(jobs) > ORDERED_AHEAD):
+            return False
+        asked.extend(jobs)
         self.requests += len(jobs)
         self._active_at = now
         self._events.append(Submitted(self._ordered.owner, jobs, alike=True))

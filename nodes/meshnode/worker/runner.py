@@ -2,7 +2,7 @@
 
 import traceback
 import types
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -50,7 +50,8 @@ class Runner:
         """Return the seconds that a task may run; None for as long as it likes."""
         return self._limit if task.settings.limit is None else task.settings.limit
 
-    def _context(self, task: Task[..., Any], job: Submit) -> Context:
+    def context(self, task: Task[..., Any], job: Submit) -> Context:
+        """Return what a job's task is told of it."""
         trace = trace_of(job.options) or (None, None)
         return Context(self.state, job.id.hex(), task.name, job.attempt, *trace)
 
@@ -60,7 +61,7 @@ class Runner:
             args, kwargs = arguments(task, job)
         except BaseException as error:  # noqa: BLE001  # even what can be made of a caller's bytes
             return failed(error, job)
-        current.set(lambda: self._context(task, job))
+        current.set(lambda: self.context(task, job))
         try:
             if self.span is not None:
                 return outcome(self._run_in_span(task, job, args, kwargs), job)
@@ -83,42 +84,6 @@ class Runner:
                 return task.function(*args, **kwargs)
             finally:
                 self.inside = False
-
-    async def run_async(self, task: Task[..., Awaitable[Any]], job: Submit) -> End:
-        """Run an async task's job to its end. Raises nothing: whatever happens is an outcome."""
-        try:
-            args, kwargs = arguments(task, job)
-        except BaseException as error:  # noqa: BLE001  # even what can be made of a caller's bytes
-            return failed(error, job)
-        current.set(lambda: self._context(task, job))
-        limit = self.limit(task)
-        try:
-            work = task.function(*args, **kwargs)
-            if self.span is not None:
-                work = _spanned(work, self.span(task.name, job))
-            value = await (work if limit is None else _limited(work, limit))
-            return outcome(value, job)
-        except ResultNotSerializable as error:
-            return failed(error, job)
-        except BaseException as error:  # noqa: BLE001  # user code; a cancelled task must not end the worker
-            return failed(error, job, again=task.settings.again(error))
-
-
-async def _spanned(work: Awaitable[Any], span: AbstractContextManager[None]) -> Any:
-    with span:
-        return await work
-
-
-async def _limited(work: Awaitable[Any], limit: float) -> Any:
-    import asyncio
-
-    try:
-        async with asyncio.timeout(limit) as scope:
-            return await work
-    except TimeoutError:
-        if scope.expired():
-            raise over_limit(limit) from None
-        raise
 
 
 def over_limit(limit: float) -> JobTimeout:

@@ -385,6 +385,20 @@ def test_plain_requests_that_come_together_are_handed_over_together_and_answered
     assert talk.conversation.calm
 
 
+def test_plain_requests_that_come_behind_others_of_their_kind_go_over_at_once_and_are_answered_in_their_order() -> None:
+    talk = Talk()
+    talk.ask(note(1), note(2))
+    talk.ask(note(3))
+    assert talk.asked_with() == [b"[1]", b"[2]", b"[3]"]
+    assert talk.conversation.calm
+    talk.told(*(Result(talk.jobs[number].id, 1, b"%d" % number) for number in (0, 1)))
+    talk.ask(note(4))
+    assert len(talk.jobs) == 4
+    talk.told(*(Result(talk.jobs[number].id, 1, b"%d" % number) for number in (2, 3)))
+    talk.now = QUIET_S
+    assert talk.listen() == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_whatever_ends_first_plain_requests_are_answered_in_their_order(order: tuple[int, ...]) -> None:
     talk = Talk()
