@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, assert_never, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, assert_never, overload
 
 import zmq
 from mypy_extensions import mypyc_attr
@@ -58,7 +58,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 log = logging.getLogger("mesh")
 
-IN_FLIGHT = 2048
+IN_FLIGHT: Final = 2048
 """Jobs that `map` keeps under way by default: enough for two milliseconds of the smallest (docs/protocol.md,
 Windows), few enough to hold their results in memory."""
 
@@ -625,11 +625,11 @@ def _networks(texts: Sequence[str]) -> Networks:
         raise ConfigError(f"allow_networks: {error}, as in 10.0.0.0/8") from None
 
 
-KEYS_S = 1.0
+KEYS_S: Final = 1.0
 """Seconds between two looks whether the list of those allowed has changed."""
 
-_NAME_LIMIT = 63
-_CLIENT_NAME_LIMIT = 200
+_NAME_LIMIT: Final = 63
+_CLIENT_NAME_LIMIT: Final = 200
 """Characters of the names in HELLO (docs/protocol.md): a greeting with longer ones is dropped."""
 
 
@@ -639,7 +639,7 @@ def _close(link: Link, *, goodbye: bool) -> None:
     link.close(linger=_GOODBYE_S if goodbye else 0.0)
 
 
-_GOODBYE_S = 0.1
+_GOODBYE_S: Final = 0.1
 """Seconds that a goodbye may take to leave while a link closes."""
 
 

@@ -5,7 +5,7 @@ import copy
 import logging
 from collections import deque
 from collections.abc import Generator
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from mypy_extensions import mypyc_attr
 
@@ -200,7 +200,7 @@ def _type_of(failure: Failed | MeshError) -> str:
     return unpack_failure(failure.body).type[:_SHOWN] if type(failure) is Failed else type(failure).__name__
 
 
-_SHOWN = 200
+_SHOWN: Final = 200
 """Characters of a type's name that are logged."""
 
 

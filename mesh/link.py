@@ -7,6 +7,7 @@ had arrived is drained, the socket is closed, and a new link is made elsewhere.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -16,11 +17,11 @@ from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
 from mesh.wire.codec import Buffer, Oddities, client_messages, decode_node
 from mesh.wire.messages import ClientMessage, NodeMessage
 
-BURST = 64
+BURST: Final = 64
 """Messages taken in one turn of the loop: more would keep the application waiting."""
 
 
-_WATCHED = (
+_WATCHED: Final = (
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
@@ -28,15 +29,15 @@ _WATCHED = (
     | zmq.EVENT_CLOSED
     | zmq.EVENT_CONNECT_RETRIED
 )
-_DISCONNECTED = "it disconnected"
-_NO_CONNECTION = "no connection"
-OTHER_KEY = "the handshake failed"
+_DISCONNECTED: Final = "it disconnected"
+_NO_CONNECTION: Final = "no connection"
+OTHER_KEY: Final = "the handshake failed"
 """The node does not have the key that was expected; or one end uses keys and the other does not."""
 
-NO_KEYS = "it speaks without keys"
+NO_KEYS: Final = "it speaks without keys"
 """One end uses keys and the other does not. Where the other hangs up first it is OTHER_KEY."""
 
-KEY_REFUSED = "it refused the key"
+KEY_REFUSED: Final = "it refused the key"
 _ENDS: dict[int, str] = {
     zmq.EVENT_DISCONNECTED: _DISCONNECTED,
     zmq.EVENT_CLOSED: _NO_CONNECTION,

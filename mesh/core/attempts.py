@@ -5,6 +5,7 @@ next attempt, and keeps the job's own books for that one.
 """
 
 import random
+from typing import Final
 
 from mesh.core.backoff import full_jitter
 from mesh.core.budget import Budget
@@ -22,19 +23,19 @@ from mesh.errors import (
 )
 from mesh.wire.messages import CANCELLED, CRASH, EXPIRED, LIMIT, NOT_ALLOWED, TOO_BIG, Failed, Lost, Options, Reject
 
-POISON = 3
+POISON: Final = 3
 """Workers that may die of one job before it is given up."""
 
-LATER_MOST = 10
+LATER_MOST: Final = 10
 """How often a task without a `Retry` of its own may ask to be tried again later."""
 
-LATEST_S = 7 * 86_400.0
+LATEST_S: Final = 7 * 86_400.0
 """Seconds to wait at most, whatever a task says: its job lies in the memory of this process."""
 
-MOST_TRIED = 16
+MOST_TRIED: Final = 16
 """Nodes that a job is kept away from at most: the latest ones."""
 
-CANCELLED_HERE = "cancelled before it started"
+CANCELLED_HERE: Final = "cancelled before it started"
 
 
 class Attempts:

@@ -1,9 +1,10 @@
 """How long to wait before trying again. Pure."""
 
 import random
+from typing import Final
 
-FIRST_S = 0.05
-MOST_S = 3.0
+FIRST_S: Final = 0.05
+MOST_S: Final = 3.0
 """Seconds between two attempts at most: a node that returns is found within that, and a node that is gone
 costs one connect in 1.5 s on average."""
 

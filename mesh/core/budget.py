@@ -1,14 +1,15 @@
 """How many further attempts a client may make: retries must not multiply an overload. Pure."""
 
 from collections import deque
+from typing import Final
 
-PERIOD_S = 10.0
+PERIOD_S: Final = 10.0
 """Seconds over which jobs and further attempts are counted."""
 
-SHARE = 0.2
+SHARE: Final = 0.2
 """Further attempts for each job handed in: at most a fifth more load, whatever fails."""
 
-FLOOR = 10.0
+FLOOR: Final = 10.0
 """Further attempts a second that are always allowed, so that a client with few jobs may try again at all."""
 
 

@@ -2,11 +2,11 @@
 
 import heapq
 from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from mesh.core.record import Alarm, JobRecord
 
-SLACK = 1000
+SLACK: Final = 1000
 """Alarms of what is over and may lie about until they are swept out."""
 
 

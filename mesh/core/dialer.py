@@ -6,16 +6,17 @@ Sources (mDNS, seeds) only add candidates; a link that works stays, whatever the
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from mesh.core.backoff import backoff
 
-REFUSED_S = 60.0
+REFUSED_S: Final = 60.0
 """Seconds before an endpoint that refused us (another mesh or version) is tried again."""
 
-NO_KEY = ""
+NO_KEY: Final = ""
 """Expected where nodes have no keys."""
 
-MOST = 4096
+MOST: Final = 4096
 """Candidates at most: what announces itself is a stranger's word."""
 
 

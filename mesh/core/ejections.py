@@ -1,9 +1,11 @@
 """Which nodes are sent nothing for a while since jobs fail there. Pure: `docs/liveness.md`, Ejection."""
 
+from typing import Final
+
 from mesh.core.roster import NodeView, Roster
 from mesh.core.standing import Record
 
-MOST_AWAY = 256
+MOST_AWAY: Final = 256
 """Nodes that are away and whose failures are remembered: those that left last. Most never return."""
 
 

@@ -12,23 +12,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from typing import Final
 
 from mesh.errors import ConfigError
 
-NODE = "node"
-CLIENT = "client"
-SUBMIT = "submit"
-OPERATE = "operate"
-ROLES = (SUBMIT, OPERATE)
-ALLOWED = "allowed"
+NODE: Final = "node"
+CLIENT: Final = "client"
+SUBMIT: Final = "submit"
+OPERATE: Final = "operate"
+ROLES: Final = (SUBMIT, OPERATE)
+ALLOWED: Final = "allowed"
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_KEY = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_KEY: Final = re.compile(r"[0-9A-Za-z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 """32 bytes in Z85 (ZeroMQ RFC 32), as CURVE keys are written."""
 
-_Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_Z85: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 
-_GLOB = re.compile(r"[^\s,]{1,200}")
+_GLOB: Final = re.compile(r"[^\s,]{1,200}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Grant:
         return self.any_task or _matches(self.tasks, task)
 
 
-ANYBODY = Grant(CLIENT, "", OPERATE)
+ANYBODY: Final = Grant(CLIENT, "", OPERATE)
 """Who speaks to a node without keys: whoever reaches its port may do everything."""
 
 

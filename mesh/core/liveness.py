@@ -1,15 +1,16 @@
 """How alive one node looks, judged from when it was last heard. Pure: `docs/liveness.md`."""
 
 from enum import Enum
+from typing import Final
 
-PING_S = 1.0
+PING_S: Final = 1.0
 """Seconds without a word from a node, or without one to it, after which it is asked: a node forgets whoever says
 nothing, however much it has to say itself."""
 
-SUSPECT_S = 2.5
+SUSPECT_S: Final = 2.5
 """Seconds of silence after which no new job is sent there: two pings are unanswered."""
 
-DEAD_S = 6.0
+DEAD_S: Final = 6.0
 """Seconds of silence after which a node is given up."""
 
 

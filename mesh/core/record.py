@@ -1,18 +1,18 @@
 """One job as the client's core sees it. Pure."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
 from mesh.errors import MeshError
 from mesh.wire.messages import Body, Failed, Result, Trace
 
-PENDING = "pending"
-SENT = "sent"
-ACCEPTED = "accepted"
-STARTED = "started"
-DONE = "done"
+PENDING: Final = "pending"
+SENT: Final = "sent"
+ACCEPTED: Final = "accepted"
+STARTED: Final = "started"
+DONE: Final = "done"
 
 Alarm = list[Any]
 """Deadline, a number that breaks ties, and the job or None once it is over: an entry of a heap."""

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from mesh.core.record import JobRecord
 from mesh.core.standing import Record, Standing, State
@@ -101,7 +102,7 @@ class NodeView:
         return (self.free_async if is_async else self.free) - (self.sent - self.seen)
 
 
-_OPEN = (State.ALIVE, State.TRIAL)
+_OPEN: Final = (State.ALIVE, State.TRIAL)
 
 
 class Roster:

@@ -6,7 +6,7 @@ leave as room appears. The bridge of a node uses the same core to send on what i
 
 import random
 from collections.abc import Iterable, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from mesh.core.attempts import CANCELLED_HERE, Attempts, options
 from mesh.core.deadlines import Deadlines
@@ -66,22 +66,22 @@ from mesh.wire.messages import (
     Welcome,
 )
 
-MOST_MS = 2**53
+MOST_MS: Final = 2**53
 """Milliseconds that SUBMIT can say (docs/protocol.md, Items)."""
 
-BEAT_S = 0.5
+BEAT_S: Final = 0.5
 """Seconds between two looks at how alive the nodes are."""
 
-STALL_S = 1.0
+STALL_S: Final = 1.0
 """A look that comes this much too late means that this process itself stood still."""
 
-WELCOME_S = 5.0
+WELCOME_S: Final = 5.0
 """Seconds for a node to answer the greeting."""
 
-QUARANTINE_S = 10.0
+QUARANTINE_S: Final = 10.0
 """Seconds for which a node that has a task in quarantine is sent none of its jobs."""
 
-ASKED = 200
+ASKED: Final = 200
 """Ids in one QUERY at most: an item is no larger than 4 KiB (docs/protocol.md, Items)."""
 
 
@@ -211,8 +211,9 @@ class Session:
         if view is not None:
             view.heard(message, now)
         outcomes = self._outcomes
+        result = Result  # a struct's name is looked up anew each time where this is compiled
         for item in message.items:
-            if view is not None and type(item) is Result:
+            if view is not None and type(item) is result:
                 record = view.outstanding.pop(item.id, None)
                 if record is not None and not record.over:
                     record.over = True
@@ -510,6 +511,7 @@ class Session:
         """Send jobs of one task to a node but for those that plainly cannot run there; return how many were sent."""
         key, name, most = view.key, view.about.name, view.about.max_body
         outbox, outstanding = view.outbox, view.outstanding
+        submit = Submit
         sent = 0
         for record in records:
             if record.shape is not None or len(record.body) > most:
@@ -530,7 +532,7 @@ class Session:
             record.link = key
             record.node = name
             outstanding[record.id] = record
-            outbox.append(Submit(record.id, record.attempt, task, record.form, remaining, asked, record.body))
+            outbox.append(submit(record.id, record.attempt, task, record.form, remaining, asked, record.body))
             if record.kept:
                 outbox.append(Keep(record.id))
             sent += 1
@@ -593,7 +595,7 @@ class Session:
         self._beat_at = wake if self._opening or len(self.roster) else None
 
 
-_ENDED_WELL = (Result, Failed)
+_ENDED_WELL: Final = (Result, Failed)
 """Words after which a node is not to blame for anything."""
 
-_NOT_AGAIN = "cancelled before it was tried again"
+_NOT_AGAIN: Final = "cancelled before it was tried again"

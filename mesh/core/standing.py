@@ -5,16 +5,17 @@ us is QUARANTINED, which is no state of these: it has no link, and its endpoint 
 """
 
 from enum import Enum
+from typing import Final
 
 from mesh.core.liveness import Health, Liveness
 
-FAILURES = 5
+FAILURES: Final = 5
 """System failures in a row (a lost worker, a lost connection with jobs under way) after which a node is ejected."""
 
-EJECTED_S = 10.0
+EJECTED_S: Final = 10.0
 """Seconds out for the first time; n times as long for the nth in a row (as Envoy's outlier detection counts)."""
 
-MOST_TIMES = 30
+MOST_TIMES: Final = 30
 """The longest time out is this many times `EJECTED_S`: five minutes."""
 
 

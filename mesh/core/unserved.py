@@ -3,12 +3,13 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from typing import Final
 
 from mesh.core.record import PENDING, JobRecord
 from mesh.core.roster import Roster
 from mesh.errors import KeyRefused, MeshError, NoNodes, PoisonTask, UnknownTask
 
-MOST_NAMED = 16
+MOST_NAMED: Final = 16
 """Nodes that an error names at most."""
 
 

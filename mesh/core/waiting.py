@@ -3,6 +3,7 @@
 import heapq
 from collections import deque
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from mesh.core.record import Alarm, JobRecord
 
@@ -10,7 +11,7 @@ Queue = deque[JobRecord]
 Key = tuple[str, tuple[str, ...]]
 """What the jobs of a queue have in common beside their priority: their task, and the nodes they are not to go to."""
 
-SLACK = 1000
+SLACK: Final = 1000
 """Jobs that are over and may lie about in the queues until they are swept out: too few to matter in memory, enough
 that a sweep costs each of them next to nothing."""
 

@@ -6,7 +6,7 @@ Whatever bytes come in, `decode_client` and `decode_node` end in a message or in
 
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -28,37 +28,37 @@ from mesh.wire.messages import (
 Buffer = bytes | memoryview
 ItemT = TypeVar("ItemT")
 
-OUT_OF_BAND = 32 * 1024
+OUT_OF_BAND: Final = 32 * 1024
 """Bytes from which a body gets a frame of its own, which the receiver, and a node that sends, need not copy. Below some
 16–64 KiB a copy is cheaper than what ZeroMQ does to avoid it (measured: small frames get slower with copy=False)."""
 
-HEADER_LIMIT = 8 * 1024 * 1024
+HEADER_LIMIT: Final = 8 * 1024 * 1024
 """Bytes of frame 0: a turn's batch of jobs, each body below `OUT_OF_BAND`. Longer batches are split."""
 
-MESSAGE_BYTES = 1024 * 1024
+MESSAGE_BYTES: Final = 1024 * 1024
 """Bytes of a client's message with more than one item; a turn's items beyond that go in the next."""
 
-NODE_MESSAGE_BYTES = 256 * 1024
+NODE_MESSAGE_BYTES: Final = 256 * 1024
 """The same of a node's: what ZeroMQ holds there for a client that does not read is bounded in messages."""
 
-FRAME_LIMIT = 4096
+FRAME_LIMIT: Final = 4096
 """Frames of one message; a peer that sends more is malformed."""
 
-ODD_LIMIT = 1024
+ODD_LIMIT: Final = 1024
 """Items of one message that are left out; one with more is dropped whole: each costs some microseconds to judge."""
 
-_encoder = msgspec.msgpack.Encoder()
-_client = msgspec.msgpack.Decoder(ClientMessage)
-_node = msgspec.msgpack.Decoder(NodeMessage)
-_client_loose = msgspec.msgpack.Decoder(LooseClientMessage)
-_node_loose = msgspec.msgpack.Decoder(LooseNodeMessage)
-_client_item = msgspec.msgpack.Decoder(ClientItem)
-_node_item = msgspec.msgpack.Decoder(NodeItem)
+_encoder: Final = msgspec.msgpack.Encoder()
+_client: Final = msgspec.msgpack.Decoder(ClientMessage)
+_node: Final = msgspec.msgpack.Decoder(NodeMessage)
+_client_loose: Final = msgspec.msgpack.Decoder(LooseClientMessage)
+_node_loose: Final = msgspec.msgpack.Decoder(LooseNodeMessage)
+_client_item: Final = msgspec.msgpack.Decoder(ClientItem)
+_node_item: Final = msgspec.msgpack.Decoder(NodeItem)
 
-_head = msgspec.msgpack.Decoder(ItemHead)
+_head: Final = msgspec.msgpack.Decoder(ItemHead)
 
-_CLIENT_TYPES = frozenset((1, 3, 4, 5, 6, 7, 8, 9, 10))
-_NODE_TYPES = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28, 29))
+_CLIENT_TYPES: Final = frozenset((1, 3, 4, 5, 6, 7, 8, 9, 10))
+_NODE_TYPES: Final = frozenset((2, 8, 16, 17, 18, 19, 21, 22, 23, 24, 25, 26, 27, 28, 29))
 
 
 class Oddities:
@@ -95,7 +95,8 @@ def _in_parts(items: list[ItemT], encode: Callable[[list[ItemT]], list[Buffer]],
 
 def encode_client(message: ClientMessage) -> list[Buffer]:
     """Encode a client's message: the header, then a frame for each large body. Leaves `message` as it is."""
-    large = [item for item in message.items if type(item) is Submit and len(item.body) >= OUT_OF_BAND]
+    submit = Submit  # a struct's name is looked up anew each time where this is compiled
+    large = [item for item in message.items if type(item) is submit and len(item.body) >= OUT_OF_BAND]
     if not large:
         return [_encoder.encode(message)]
     frame = count(1)
@@ -111,7 +112,8 @@ def encode_client(message: ClientMessage) -> list[Buffer]:
 
 def encode_node(message: NodeMessage) -> list[Buffer]:
     """Encode a node's message: the header, then a frame for each large body. Leaves `message` as it is."""
-    large = [item for item in message.items if type(item) is Result and len(item.body) >= OUT_OF_BAND]
+    result = Result
+    large = [item for item in message.items if type(item) is result and len(item.body) >= OUT_OF_BAND]
     if not large:
         return [_encoder.encode(message)]
     frame = count(1)

@@ -5,13 +5,13 @@ Items are msgpack arrays whose first element is their type; msgspec decodes and 
 a later version may add some.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-MAGIC = "mesh"
-VERSIONS = (1, 1)
+MAGIC: Final = "mesh"
+VERSIONS: Final = (1, 1)
 """Lowest and highest protocol version spoken here."""
 
 JobId = Annotated[bytes, Meta(min_length=16, max_length=16)]
@@ -30,48 +30,48 @@ else:
     Body = bytes
 """What msgspec decodes to bytes; a view where the body came in a frame or a memory file of its own."""
 
-ARGS_BYTES = 64 * 1024
-ANSWER_BYTES = 192 * 1024
+ARGS_BYTES: Final = 64 * 1024
+ANSWER_BYTES: Final = 192 * 1024
 """Bytes of what goes with a verb, and of its answer: room for a thousand jobs, within one message of a node."""
 
-ITEM_LIMIT = 65_536
+ITEM_LIMIT: Final = 65_536
 """Items of one message, and ids of one QUERY: each costs its receiver more to hold than its sender to say."""
 
-FORM_MSGPACK = 0
-FORM_JSON = 1
+FORM_MSGPACK: Final = 0
+FORM_JSON: Final = 1
 
 # Reasons of REJECT: the job surely did not run.
-BUSY = "busy"
-DRAINING = "draining"
-EPOCH = "epoch"
-STALE = "stale"
-UNKNOWN_TASK = "unknown-task"
-EXPIRED = "expired"
-CANCELLED = "cancelled"
-TOO_BIG = "too-big"
-QUARANTINED = "quarantined"
-NOT_ALLOWED = "not-allowed"
+BUSY: Final = "busy"
+DRAINING: Final = "draining"
+EPOCH: Final = "epoch"
+STALE: Final = "stale"
+UNKNOWN_TASK: Final = "unknown-task"
+EXPIRED: Final = "expired"
+CANCELLED: Final = "cancelled"
+TOO_BIG: Final = "too-big"
+QUARANTINED: Final = "quarantined"
+NOT_ALLOWED: Final = "not-allowed"
 
 # Reasons of LOST: the job was handed to a worker. EXPIRED and CANCELLED are among them too.
-CRASH = "crash"
-WORKER = "worker"
-GRACE = "grace"
-LIMIT = "limit"
-POISON = "poison"
+CRASH: Final = "crash"
+WORKER: Final = "worker"
+GRACE: Final = "grace"
+LIMIT: Final = "limit"
+POISON: Final = "poison"
 
 # How far a CANCEL goes.
-UNSTARTED = 0
-RUNNING = 1
-FORCED = 2
+UNSTARTED: Final = 0
+RUNNING: Final = 1
+FORCED: Final = 2
 
 # Reasons of REFUSE: no connection comes of it.
-WRONG_MESH = "mesh"
-WRONG_VERSION = "version"
-WRONG_KEY = "key"
+WRONG_MESH: Final = "mesh"
+WRONG_VERSION: Final = "version"
+WRONG_KEY: Final = "key"
 
 
-TRACE_CHARACTERS = 55
-STATE_CHARACTERS = 512
+TRACE_CHARACTERS: Final = 55
+STATE_CHARACTERS: Final = 512
 """Characters of a traceparent and of a tracestate (W3C Trace Context, 2.2 and 3.3.1.5)."""
 
 Trace = tuple[str, str | None]

@@ -11,7 +11,7 @@ import decimal
 import functools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
@@ -19,10 +19,10 @@ from mesh.errors import BadArguments, Failure, ResultNotSerializable
 
 DATETIME, UUID, DECIMAL, SET, TUPLE, BIGINT, DATE, TIME, TIMEDELTA, FROZENSET = range(1, 11)
 
-_BIGINT_BYTES = 64 * 1024
+_BIGINT_BYTES: Final = 64 * 1024
 """Bytes of an integer beyond 64 bits: large enough for cryptography, too small to burn a minute on."""
 
-_EXTENSION_DEPTH = 32
+_EXTENSION_DEPTH: Final = 32
 """Tuples and sets within each other. msgpack puts 40 KiB on the C stack for each that it opens, and a
 stack that is used up ends the process: this is 1.3 MiB of the usual 8."""
 
@@ -92,7 +92,7 @@ def unpack_arguments(body: bytes | memoryview) -> tuple[list[Any], dict[str, Any
     raise BadArguments("arguments are [[positional…]] or [[positional…], {name: value}]")
 
 
-_NO_ARGUMENTS = b"\x91\x90"
+_NO_ARGUMENTS: Final = b"\x91\x90"
 """`[[]]`, packed: so common that it is not packed and opened anew each time."""
 
 
@@ -122,7 +122,7 @@ def _bin_head(value: bytes) -> bytes:
     return b"\xc6" + len(value).to_bytes(4, "big")
 
 
-NIL = b"\xc0"
+NIL: Final = b"\xc0"
 """None, packed: what most tasks return."""
 
 
@@ -150,7 +150,7 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-_ARGUMENTS_LIMIT = 4096
+_ARGUMENTS_LIMIT: Final = 4096
 """Bytes of an exception's arguments that travel with it; beyond, its message alone does."""
 
 
@@ -285,7 +285,7 @@ def _array(content: bytes, depth: int) -> list[Any]:
     return value
 
 
-_outermost = functools.partial(_from_ext, 0)
+_outermost: Final = functools.partial(_from_ext, 0)
 
 # msgpack decodes its own timestamp (-1) without asking the hook; timestamp=3 makes a datetime of it.
 _unpackb: Callable[..., Any] = msgpack.unpackb

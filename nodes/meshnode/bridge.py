@@ -10,6 +10,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from mesh.errors import MeshError
 from mesh.wire.messages import NodeItem, TaskSpec
@@ -29,15 +30,21 @@ from meshnode.tls import Line, server_context
 
 log = logging.getLogger(__name__)
 
-BURST = 32
+BURST: Final = 32
 """Sockets served in one turn of the loop, and connections accepted: more would keep workers and clients waiting."""
+
+BURST_REQUESTS: Final = 128
+"""Requests after which a turn takes no more: workers are to have theirs while the next ones are read."""
+
+LOOK: Final = 8
+"""Sockets that the kernel is asked for at once: those that it names and that are not served would fall behind."""
 
 _RETRY_S = 1.0
 """Seconds for which nothing is accepted after this process could open no more descriptors."""
 
-_CLOSE_S = 1.0
-_WARN_EVERY_S = 60.0
-_FAILED = "%s a plain socket failed; it is closed"
+_CLOSE_S: Final = 1.0
+_WARN_EVERY_S: Final = 60.0
+_FAILED: Final = "%s a plain socket failed; it is closed"
 
 
 class Bridge:
@@ -84,6 +91,7 @@ class Bridge:
         self.read_secrets()
         self._asks = self._token is not None or self._context is not None
         self._guarded = bool(self._asks or self._allowed or self._proxies)
+        self.taken = 0
         self._new_id = JobIds(os.urandom(8))
         self.loop = asyncio.get_running_loop()
         self.poll: select.epoll
@@ -216,19 +224,27 @@ class Bridge:
     def _ready(self) -> None:
         """Serve the sockets that something has happened to. A failure costs one connection."""
         now = self.loop.time()
-        for descriptor, what in self.poll.poll(0, BURST):
-            connection = self._by_descriptor.get(descriptor)
-            if connection is None:
-                self._accept()
-                continue
-            try:
-                if what == select.EPOLLIN and connection.reading:
-                    connection.read(now)
-                else:
-                    connection.ready(what, now)
-            except Exception:
-                log.exception(_FAILED, "serving")
-                self._close_failed(connection)
+        self.taken = 0
+        for _ in range(BURST // LOOK):
+            some = self.poll.poll(0, LOOK)
+            for descriptor, what in some:
+                self._serve(descriptor, what, now)
+            if len(some) < LOOK or self.taken >= BURST_REQUESTS:
+                break
+
+    def _serve(self, descriptor: int, what: int, now: float) -> None:
+        connection = self._by_descriptor.get(descriptor)
+        if connection is None:
+            self._accept()
+            return
+        try:
+            if what == select.EPOLLIN and connection.reading:
+                connection.read(now)
+            else:
+                connection.ready(what, now)
+        except Exception:
+            log.exception(_FAILED, "serving")
+            self._close_failed(connection)
 
     def _close_failed(self, connection: Connection | Entrance) -> None:
         with _survived("closing"):

@@ -11,6 +11,7 @@ import socket
 from contextlib import suppress
 from fcntl import ioctl
 from termios import FIONREAD
+from typing import Final
 
 from mesh.errors import MeshError
 from mesh.wire.messages import NodeItem
@@ -21,18 +22,18 @@ from meshnode.tls import Line
 UNSENT_BYTES = 256 << 20
 """Bytes of replies that may wait for one caller: what its jobs in flight return comes, though it does not read."""
 
-PAUSE_BYTES = 64 * 1024
-RESUME_BYTES = 16 * 1024
+PAUSE_BYTES: Final = 64 * 1024
+RESUME_BYTES: Final = 16 * 1024
 """Bytes of replies unsent above which a caller counts as one that does not read, and below which as one that does."""
 
-LOUD_BYTES = 32 * 1024
+LOUD_BYTES: Final = 32 * 1024
 """A piece of input this large says that more is on its way."""
 
-HOLD_TURNS = 64
+HOLD_TURNS: Final = 64
 """Turns of the loop for which replies wait while a caller writes on. One that writes and closes without reading resets
 the connection as soon as a reply has reached it, and its kernel then drops what it has not sent."""
 
-RESCUE_BYTES = 16 << 20
+RESCUE_BYTES: Final = 16 << 20
 """Bytes read at most from a connection that is lost, what its kernel had taken before."""
 
 _piece = bytearray(256 * 1024)
@@ -141,7 +142,9 @@ class Connection:
             return
         conversation = self._conversation
         self._loud = size >= LOUD_BYTES
+        before = conversation.requests
         conversation.received(bytes(_view[:size]), now)
+        self._host.taken += conversation.requests - before
         if not conversation.calm:
             if conversation.pending > CROWDED_BYTES and self._host.crowded:
                 conversation.refuse("this node holds too much input for a line as long as this", now)

@@ -9,6 +9,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Collection
+from typing import Final
 
 import zmq
 
@@ -20,25 +21,25 @@ from meshnode.guard import Guard
 
 log = logging.getLogger(__name__)
 
-BURST = 64
+BURST: Final = 64
 """Messages taken in one turn: more would keep pings, the bridge and the workers waiting."""
 
-BURST_BYTES = 8 * 1024 * 1024
+BURST_BYTES: Final = 8 * 1024 * 1024
 """Bytes taken in one turn, for the same reason."""
 
-PAUSE_BYTES = 4 * 1024 * 1024
+PAUSE_BYTES: Final = 4 * 1024 * 1024
 """Bytes that wait for one client above which none of its jobs is started any more, until nothing waits."""
 
-OUTBOX_BYTES = 16 * 1024 * 1024
+OUTBOX_BYTES: Final = 16 * 1024 * 1024
 """Bytes that may wait for a client that reads nothing at all; it is let go beyond it, after `STUCK_S`."""
 
-MOST_OUTBOX_BYTES = 256 * 1024 * 1024
+MOST_OUTBOX_BYTES: Final = 256 * 1024 * 1024
 """Bytes that may wait for one client whatever it does: what its running jobs return may be much at once."""
 
-STUCK_S = 10.0
+STUCK_S: Final = 10.0
 """Seconds without a byte read after which a client counts as one that reads nothing."""
 
-SEND_MESSAGES = 32
+SEND_MESSAGES: Final = 32
 """Messages that ZeroMQ holds for one client: 8 MiB with `NODE_MESSAGE_BYTES` of each. Beyond it they wait here."""
 
 _RETRY_S = 0.001

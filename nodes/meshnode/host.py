@@ -21,6 +21,8 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     poll: select.epoll
     post: Callable[[Event], None]
+    taken: int
+    """Requests read in this turn."""
 
     @property
     def crowded(self) -> bool:

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 import msgspec
 from setproctitle import setproctitle
@@ -88,19 +88,19 @@ from meshnode.web import Page, Web
 log = logging.getLogger("meshnode")
 T = TypeVar("T")
 
-GC_EACH = 10_000
+GC_EACH: Final = 10_000
 """Objects made and not yet gone after which the garbage collector looks at the youngest: a turn may hold thousands."""
 
-SWEEP_S = 1.0
+SWEEP_S: Final = 1.0
 """Seconds between two looks for clients that have fallen silent."""
 
-STALL_S = 1.0
+STALL_S: Final = 1.0
 """A look that comes this much too late means that this process itself stood still."""
 
-GIVEN_UP_S = 5.0
+GIVEN_UP_S: Final = 5.0
 """Seconds of standing still after which clients may have given this node up (they do after 6 s)."""
 
-KNOWN_S = 1.0
+KNOWN_S: Final = 1.0
 """Seconds for all clients to say that they know that this node leaves; until then what they send is given back."""
 
 LINGER_S = 2.0

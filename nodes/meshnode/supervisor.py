@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
+from typing import Final
 
 import msgspec
 
@@ -42,38 +43,38 @@ from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFa
 
 log = logging.getLogger(__name__)
 
-BURST = 16
+BURST: Final = 16
 """Datagrams taken from one worker in one turn."""
 
-BURST_BYTES = 256 * 1024
+BURST_BYTES: Final = 256 * 1024
 """The same in bytes: others are not to wait for a worker whose results are large."""
 
-MANY = 32
+MANY: Final = 32
 """Outcomes in a datagram that say that its worker is in the midst of many."""
 
-END = msgspec.msgpack.encode(Orders(0, []))
+END: Final = msgspec.msgpack.encode(Orders(0, []))
 """Orders without jobs: end when you have done what you have."""
 
-INTERRUPT_S = 0.05
+INTERRUPT_S: Final = 0.05
 """Seconds after which a worker that has not heeded that it is to stop a job is signalled again."""
 
-SPARE_AGAIN_S = 0.1
-FORK_AGAIN_S = 1.0
+SPARE_AGAIN_S: Final = 0.1
+FORK_AGAIN_S: Final = 1.0
 """Seconds after which what could not be forked is tried again."""
 
-_CAUSE_S = 0.05
+_CAUSE_S: Final = 0.05
 """Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then."""
 
-MEMORY_S = 2.0
+MEMORY_S: Final = 2.0
 """Seconds between two looks at the workers' memory."""
 
-PLACES = 4
+PLACES: Final = 4
 """Places for each worker that there may be: its own, a spare one's, and a successor's of both."""
 
-SCALE_LEAST = 256
+SCALE_LEAST: Final = 256
 """Workers that a node can be scaled to at least, if it has begun with few; else to twice what it began with."""
 
-_DEATHS_S = 1.0
+_DEATHS_S: Final = 1.0
 """Seconds for which the loop waits for workers that were killed, all together; it takes milliseconds."""
 
 

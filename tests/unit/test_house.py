@@ -40,6 +40,7 @@ LONG_MODULES: dict[str, str] = {
     "nodes/meshnode/core/conversation.py": "one state machine whose steps share the same books",
     "nodes/meshnode/core/scheduler.py": "one state machine whose steps share the same books",
     "nodes/meshnode/supervisor.py": "zygote and workers have one life: a report of one is the death of the other",
+    "nodes/meshnode/bridge.py": "listener, entrances and connections share their limits and their turn",
     "nodes/meshnode/cli.py": "one declaration for each flag, with the help that teaches it",
     "nodes/meshnode/worker/loop.py": "what signals may interrupt stands beside what they do",
     "nodes/meshnode/node.py": "the one place that joins all shells; each part of it is short",

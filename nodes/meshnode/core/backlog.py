@@ -6,21 +6,21 @@ worker, a place for a coroutine, another node), so that none waits behind one th
 
 from collections import deque
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from mesh.wire.messages import Options, TaskSpec
 from meshnode.core.held import ALL_KINDS, ELSEWHERE, KINDS, WHOLE, Held, Owner, TaskEntry
 
-LOOK = 32
+LOOK: Final = 32
 """Owners whose next job finds no room that one turn looks at in each lane, so that a turn stays short."""
 
-_LITTER = 64
+_LITTER: Final = 64
 """Entries of jobs that are over which a queue may hold before it is swept, however short it is."""
 
-INNER = 10
+INNER: Final = 10
 """The priority of what running jobs have called: above all others, since a worker waits for it."""
 
-_DEFAULTS = Options()
+_DEFAULTS: Final = Options()
 
 
 class Elsewhere(Protocol):

@@ -1,8 +1,10 @@
 """Workers whose jobs wait for other jobs, and the spare workers that keep them from waiting for ever. Pure."""
 
+from typing import Final
+
 from meshnode.core.held import FOREVER, Owner
 
-SPARE_S = 1.0
+SPARE_S: Final = 1.0
 """Seconds for which a spare worker stays when nobody waits any more: to fork one costs some milliseconds."""
 
 

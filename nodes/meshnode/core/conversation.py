@@ -11,6 +11,7 @@ After each call the shell takes `events` and `output`; unless `calm` holds it al
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshBusy, MeshError, PayloadTooLarge, ProtocolError
 from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result, Submit
@@ -23,32 +24,32 @@ from meshnode.core.replies import Replies
 from meshnode.core.request import MARKED, Asked, Catalogue, Desk, OpenTasks, failed, outcome
 from meshnode.core.text import Lines
 
-PARALLEL = 128
+PARALLEL: Final = 128
 """Jobs with an id of one connection that run at once."""
 
-ORDERED_AHEAD = 256
+ORDERED_AHEAD: Final = 256
 """Jobs without an id handed to the scheduler at once: as many short ones as one worker's queue takes."""
 
-ORDERED_BYTES = 4 << 20
-PARALLEL_BYTES = 64 << 20
+ORDERED_BYTES: Final = 4 << 20
+PARALLEL_BYTES: Final = 64 << 20
 """Bytes of arguments handed to the scheduler at once, beyond the first job."""
 
-READ_BYTES = 4 << 20
-READ_LINES = 16_384
+READ_BYTES: Final = 4 << 20
+READ_LINES: Final = 16_384
 """What may wait here before reading pauses. A caller that writes and goes is only as safe as what was read, so
 this holds what its kernel and ours may hold between them."""
 
-CROWDED_BYTES = 1 << 20
+CROWDED_BYTES: Final = 1 << 20
 """Bytes that each connection may hold even while all together hold too many."""
 
-PLAIN_BYTES = 16 * 1024
+PLAIN_BYTES: Final = 16 * 1024
 """Bytes of lines that come together, at most, to be taken for plain requests: these are handed over without bounds."""
 
-BURST = 512
+BURST: Final = 512
 """Lines taken in one turn, so that a flood of small ones leaves the loop to others."""
 
-QUIET_S = 0.005
-HUSH_S = 0.1
+QUIET_S: Final = 0.005
+HUSH_S: Final = 0.1
 """Seconds of silence for which the first reply waits on a connection that has asked for more than one thing, and
 seconds for which it waits at most. A caller that writes on and closes without reading resets the connection as soon as
 it has been answered, and its kernel drops what it has not sent: up to 64 KiB, which it keeps back while it is owed an
@@ -57,10 +58,10 @@ acknowledgement."""
 LINGER_S = 1.0
 """Seconds for which input is read and dropped after the last line, so that no reset swallows that line."""
 
-LOOK_S = 0.25
+LOOK_S: Final = 0.25
 """Seconds between looks for requests whose time is up before they could be handed on."""
 
-_GONE = "its caller ended the connection before it started"
+_GONE: Final = "its caller ended the connection before it started"
 
 
 class Phase(Enum):
@@ -347,8 +348,9 @@ class Conversation:
     def _answer_plain(self, items: list[NodeItem]) -> list[NodeItem]:
         """Answer plain requests while what comes is their results in order; return what is left."""
         asked, lines = self._plain, self._replies.lines
+        result = Result
         for n, item in enumerate(items):
-            if not asked or type(item) is not Result or item.id != asked[0].id:
+            if not asked or type(item) is not result or item.id != asked[0].id:
                 return items[n:]
             asked.popleft()
             lines.append(item.body)

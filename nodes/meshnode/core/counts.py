@@ -6,16 +6,17 @@ The scheduler tells of whole batches, since most jobs end by the dozen: what is 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from mesh.wire.messages import CANCELLED, EXPIRED, LIMIT, Lost, Reject
 from meshnode.core.held import COUNTED, Held
 
-BOUNDS = (
+BOUNDS: Final = (
     0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
 )  # fmt: skip
 """Seconds up to which each bucket of a histogram reaches; one more has no end."""
 
-OTHERS = ""
+OTHERS: Final = ""
 """The name under which the jobs of all tasks are counted that this node does not serve: callers may make up any."""
 
 OK, FAILED, LOST, REJECTED, TIMEOUT, STOPPED, DROPPED = (

@@ -3,15 +3,15 @@
 Apart from what is done with it, since that is compiled and the shape of a struct is not.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-ID_LIMIT = 200
+ID_LIMIT: Final = 200
 """Characters of a request's `id`: it is held as long as its job and sent back, so it is a name and no payload."""
 
-_NOTHING = Raw(b"")
+_NOTHING: Final = Raw(b"")
 
 _Id = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[str, Meta(max_length=ID_LIMIT)] | None
 
@@ -63,8 +63,8 @@ class BadRequest(Struct, gc=False):
     message: str
 
 
-read_envelope = msgspec.json.Decoder(Envelope).decode
-read_plain = msgspec.json.Decoder(Plain).decode_lines
+read_envelope: Final = msgspec.json.Decoder(Envelope).decode
+read_plain: Final = msgspec.json.Decoder(Plain).decode_lines
 """Reads one value after another; a line may hold several, and one may go on over several lines."""
 
-read_identity = msgspec.json.Decoder(Identity).decode
+read_identity: Final = msgspec.json.Decoder(Identity).decode

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
 
 from meshnode.core.preface import shown
 
-_SITE = 64
+_SITE: Final = 64
 """Bits of an IPv6 address that are one host's: it has all the addresses below them, so they count as one."""
 
 

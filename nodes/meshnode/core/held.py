@@ -1,6 +1,7 @@
 """A job as its node holds it, and the owner it came from. Pure."""
 
 from collections import deque
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -11,18 +12,20 @@ from meshnode.core.quarantine import Quarantine
 from meshnode.core.runtime import RunTime
 from meshnode.core.window import AHEAD_S
 
-UNBOUNDED = 2**31
+UNBOUNDED: Final = 2**31
 
-FOREVER = float("inf")
+FOREVER: Final = float("inf")
 
-COUNTED = -1.0
+COUNTED: Final = -1.0
 """`since` of a job that has been given to a worker before: how long it waited then is counted."""
 
-KINDS = 3
-WHOLE, COROUTINE, ELSEWHERE = range(KINDS)
+KINDS: Final = 3
+WHOLE: Final = 0
+COROUTINE: Final = 1
+ELSEWHERE: Final = 2
 """What a task's jobs wait for: a whole worker, a place for a coroutine in one, another node."""
 
-ALL_KINDS = (1 << KINDS) - 1
+ALL_KINDS: Final = (1 << KINDS) - 1
 
 
 class TaskEntry:

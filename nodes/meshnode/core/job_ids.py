@@ -1,8 +1,9 @@
 """Ids for jobs that come without one. Pure."""
 
 from struct import Struct
+from typing import Final
 
-_pack = Struct(">8sQ").pack
+_pack: Final = Struct(">8sQ").pack
 
 
 class JobIds:

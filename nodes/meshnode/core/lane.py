@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from mesh.wire.messages import Options, Submit
 from meshnode.core.held import FOREVER, Owner
 from meshnode.core.request import Asked, milliseconds
 
-_DEFAULTS = Options()
+_DEFAULTS: Final = Options()
 
 
 class Lane:

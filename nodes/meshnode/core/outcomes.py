@@ -6,18 +6,19 @@ For clients that were forgotten for a while, and for attempts that are handed in
 from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Final
 
 from mesh.wire.messages import Failed, Lost, NodeItem, Reject, Result
 from meshnode.core.held import Held
 
-MOST = 1024
+MOST: Final = 1024
 """Outcomes that are kept: few enough to stay in a CPU's cache, since each passes through here."""
 
-MOST_BYTES = 8 * 1024 * 1024
-HEAVY = 128 * 1024
+MOST_BYTES: Final = 8 * 1024 * 1024
+HEAVY: Final = 128 * 1024
 """Bytes from which a single outcome is not kept but for an orphan: it holds a memory file (`meshnode.worker.link`)."""
 
-KEPT_S = 60.0
+KEPT_S: Final = 60.0
 """Seconds: a client that was silent for longer has long been taken for dead by everybody."""
 
 Outcome = Result | Failed | Lost | Reject

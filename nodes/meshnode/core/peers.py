@@ -6,7 +6,7 @@ STRANGER, so that it greets anew.
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from typing import assert_never, cast
+from typing import Final, assert_never, cast
 
 from mesh.core.grants import ANYBODY, Grant
 from mesh.errors import NotAllowed
@@ -42,17 +42,17 @@ from mesh.wire.reports import Wrong, packed
 from meshnode.core.events import CancelAsked, Event, KeepAsked, Left, Queried, Spoken, Submitted
 from meshnode.core.held import Owner
 
-SILENCE_S = 15.0
+SILENCE_S: Final = 15.0
 """Seconds after which a client that has said nothing is forgotten; it pings each second (docs/protocol.md)."""
 
-STALE_MS = 5000
+STALE_MS: Final = 5000
 """Milliseconds after which word from this node is too old to send jobs on: what comes on such word lay in a
 buffer while its client may have given it up."""
 
-MOST_PEERS = 16_384
+MOST_PEERS: Final = 16_384
 """Clients of one node at most; one more is refused rather than slowing all."""
 
-CUT_OFF = Refuse(WRONG_KEY, "the key of this client is not allowed there")
+CUT_OFF: Final = Refuse(WRONG_KEY, "the key of this client is not allowed there")
 """Said to whom the list of keys does not name, or not any more."""
 
 

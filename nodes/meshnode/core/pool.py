@@ -2,15 +2,16 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
+from typing import Final
 
 from meshnode.core.held import COROUTINE, FOREVER, WHOLE, Held, TaskEntry
 from meshnode.core.runtime import BUDGET_S
 
-MOST = 256
+MOST: Final = 256
 """Orders outstanding at one worker at most, however short they are (beyond it nothing is won, measured)."""
 
 
-PACKED_S = 0.001
+PACKED_S: Final = 0.001
 """Seconds of expected work that may wait for each of the workers that short jobs are packed onto."""
 
 

@@ -1,10 +1,12 @@
 """Whether a task brings down worker after worker, so that none of its jobs is run for a while. Pure."""
 
-CRASHES = 5
+from typing import Final
+
+CRASHES: Final = 5
 """Workers that a task may bring down one after another within `WITHIN_S`."""
 
-WITHIN_S = 60.0
-CLOSED_S = 60.0
+WITHIN_S: Final = 60.0
+CLOSED_S: Final = 60.0
 """Seconds for which none of its jobs is run then."""
 
 

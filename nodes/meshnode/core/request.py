@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Protocol, assert_never
+from typing import Final, Protocol, assert_never
 
 from mypy_extensions import mypyc_attr
 
@@ -40,18 +40,18 @@ from meshnode.core import text
 from meshnode.core.envelope import BadRequest, Request
 from meshnode.core.held import FOREVER, TaskEntry
 
-PING = "$ping"
+PING: Final = "$ping"
 """The function that is answered without a worker, for a load balancer's check."""
 
-_ALIVE = b'{"ok":true}'
-LONGEST_MS = 2**53
+_ALIVE: Final = b'{"ok":true}'
+LONGEST_MS: Final = 2**53
 """Milliseconds that the wire can carry (docs/protocol.md, Items)."""
 
-_OPTIONS = [Options(priority=priority) for priority in range(10)]
-_SHOWN = 80
+_OPTIONS: Final = [Options(priority=priority) for priority in range(10)]
+_SHOWN: Final = 80
 """Characters of an unknown function's name that are compared and sent back."""
 
-_REJECTED = {
+_REJECTED: Final = {
     UNKNOWN_TASK: UnknownTask,
     EXPIRED: JobTimeout,
     CANCELLED: JobCancelled,
@@ -60,7 +60,7 @@ _REJECTED = {
 }
 """What a rejected job's caller is told, by reason; for any other reason MeshBusy."""
 
-_LOST = {EXPIRED: JobTimeout, LIMIT: JobTimeout, CANCELLED: JobCancelled, POISON: PoisonTask}
+_LOST: Final = {EXPIRED: JobTimeout, LIMIT: JobTimeout, CANCELLED: JobCancelled, POISON: PoisonTask}
 """The same for a lost one; for any other reason JobLost."""
 
 
@@ -120,7 +120,7 @@ class Asked:
         self.answer = answer
 
 
-MARKED = OpenTasks()
+MARKED: Final = OpenTasks()
 """Open where nothing else is said: the tasks that are marked."""
 
 
@@ -177,13 +177,12 @@ class Desk:
         name, options = spec.name, _OPTIONS[spec.priority]
         remaining = None if spec.timeout is None else milliseconds(spec.timeout)
         jobs: list[Submit] = []
+        submit, new_id = Submit, self._new_id
         for line in lines:
             if line.function != function:
                 return None
             args = bytes(line.args)
-            jobs.append(
-                Submit(self._new_id(), 1, name, FORM_JSON, remaining, options, b"" if args == b"null" else args)
-            )
+            jobs.append(submit(new_id(), 1, name, FORM_JSON, remaining, options, b"" if args == b"null" else args))
         return jobs
 
     def _job(self, request: Request, spec: TaskSpec, now: float) -> Asked:

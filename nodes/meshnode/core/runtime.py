@@ -1,21 +1,23 @@
 """How long a task's jobs run, judged from those that ended. Pure."""
 
-BUDGET_S = 300e-6
+from typing import Final
+
+BUDGET_S: Final = 300e-6
 """Seconds of expected work that may lie in one worker's socket (measured: with jobs enough for 300 µs a
 no-op reaches 0.97 of what any depth reaches, and 10 ms jobs behave as with one at a time)."""
 
-STEADY_S = 0.02
+STEADY_S: Final = 0.02
 """Seconds that the jobs of a task may run whose next job waits at a worker for the one before it to end."""
 
-_STEADY = 2.0
+_STEADY: Final = 2.0
 """How much longer than the mean one in 200 of such jobs may run."""
 
-_UP = 2.0
-_DOWN = 0.9965
+_UP: Final = 2.0
+_DOWN: Final = 0.9965
 """Factors for a job above and below the high estimate: they balance where one job in 200 is above it."""
 
-_WEIGHT = 1 / 64
-_LEAST_S = 1e-6
+_WEIGHT: Final = 1 / 64
+_LEAST_S: Final = 1e-6
 
 
 class RunTime:

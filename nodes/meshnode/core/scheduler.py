@@ -8,7 +8,7 @@ that the `Watch` sees drag on is taken back and given to another; the `Word` is 
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from mesh.core.backoff import full_jitter
 from mesh.core.deadlines import Alarms
@@ -87,12 +87,12 @@ from meshnode.core.watch import Watch
 from meshnode.core.window import AHEAD_S
 from meshnode.core.word import Word
 
-CRASHES = 3
+CRASHES: Final = 3
 """Workers that may die of a bridge caller's job before it is given up; a client counts for itself."""
 
-_QUARANTINED = "worker after worker died of this task here"
+_QUARANTINED: Final = "worker after worker died of this task here"
 
-LATER_MOST = 10
+LATER_MOST: Final = 10
 """How often a task without a `Retry` of its own may ask for a bridge caller's job to be tried again later."""
 
 
@@ -407,6 +407,7 @@ class Scheduler:
         orphans = self._outcomes.orphans
         answered: list[Owner] = []
         came: list[list[Held | None]] = []
+        failure = Failed  # a struct's name is looked up anew each time where this is compiled
         for one in ran:
             ended = self.pool.end(worker, range(one.first, one.first + len(one.ends)))
             came.append(ended)
@@ -419,7 +420,7 @@ class Scheduler:
                 if held is None:
                     told -= 1
                     continue
-                if type(item) is Failed:
+                if type(item) is failure:
                     failures += 1
                 if held.owner is not owner:
                     owner, task = held.owner, held.entry.spec.name
@@ -432,7 +433,7 @@ class Scheduler:
                     if orphans and self._outcomes.ended(held):
                         self._outcomes.keep_orphaned(item, now, whose=held.owner.member)
                     continue
-                if type(item) is Failed:
+                if type(item) is failure:
                     if item.again is not None and self._asks_again(held, item.again, now):
                         told -= 1
                         continue

@@ -6,7 +6,7 @@ comes in becomes a `Request` or a `BadRequest`; nothing here raises.
 
 import json
 import re
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
@@ -15,7 +15,7 @@ from mesh.errors import MeshError
 from mesh.wire.messages import Body
 from meshnode.core.envelope import BadRequest, Plain, Request, read_envelope, read_identity, read_plain
 
-_BOM = b"\xef\xbb\xbf"
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class Lines:
@@ -120,7 +120,7 @@ def plain(piece: bytes) -> list[Plain] | None:
     return asked if piece.count(b"\n") == count and piece.count(b"}\n{") == count - 1 else None
 
 
-_TRACEPARENT = re.compile(rb'"((?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})"')
+_TRACEPARENT: Final = re.compile(rb'"((?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})"')
 """A traceparent of any version that has no more than those of version 00 (W3C Trace Context, 2.2)."""
 
 
@@ -149,11 +149,11 @@ def tag(identity: int | str) -> bytes:
     return str(identity).encode() if isinstance(identity, int) else _ascii(identity)
 
 
-_STRANGERS = re.compile(
+_STRANGERS: Final = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)[ \t]|[A-Z][A-Z0-9-]*:|[A-Z]+[ \t].*[ \t]HTTP/\d",
     re.IGNORECASE,
 )
-_TLS_HANDSHAKE = b"\x16\x03"
+_TLS_HANDSHAKE: Final = b"\x16\x03"
 
 
 def stranger(line: bytes) -> str | None:

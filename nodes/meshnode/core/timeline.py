@@ -2,11 +2,11 @@
 
 import heapq
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from meshnode.core.held import FOREVER
 
-SLACK = 1000
+SLACK: Final = 1000
 """Pointless things that may lie about, beyond as many as there are others, until they are swept out."""
 
 T = TypeVar("T")

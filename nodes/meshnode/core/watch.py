@@ -2,15 +2,16 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from meshnode.core.held import FOREVER
 from meshnode.core.pool import Pool, Worker
 
-DRAG_S = 0.002
+DRAG_S: Final = 0.002
 """Seconds between two looks at a worker with prefetched jobs: if it runs the same one at both, those behind it are
 taken back."""
 
-SURE_S = 0.05
+SURE_S: Final = 0.05
 """The same for a job that waits behind one that was sure to end soon."""
 
 Mark = tuple[int, int]

@@ -1,16 +1,18 @@
 """How many jobs a client may have outstanding here. Pure: `docs/protocol.md`, Windows."""
 
+from typing import Final
+
 from meshnode.core.runtime import BUDGET_S
 
-AHEAD_S = 0.002
+AHEAD_S: Final = 0.002
 """Seconds of work beyond the slots that a node lets clients keep here. It covers a round trip and two turns
 of a loop, so that no worker idles while the next job travels, and is the longest that a job waits here for
 want of a slot while another node may have one."""
 
-MOST_AHEAD = 2048
+MOST_AHEAD: Final = 2048
 """Jobs ahead at most, however short: enough to keep every hop in large batches."""
 
-_WEIGHT = 1 / 64
+_WEIGHT: Final = 1 / 64
 """How much one job counts against those before it."""
 
 

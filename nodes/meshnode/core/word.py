@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from mesh.wire.messages import Accepted, NodeItem, Started, Unknown
 from meshnode.core.effects import Reply
@@ -9,13 +10,13 @@ from meshnode.core.held import FOREVER, WHOLE, Held, Owner, TaskEntry
 from meshnode.core.pool import Pool
 from meshnode.core.window import AHEAD_S, Pace, window
 
-NEWS_S = 0.05
+NEWS_S: Final = 0.05
 """Seconds after which an owner is told that a job is held or runs, if it has not ended by then."""
 
-NEWS_SLACK_S = 0.01
+NEWS_SLACK_S: Final = 0.01
 """Seconds by which such news may come early, together with earlier ones: each on its own would cost a turn."""
 
-NEWS_IDS = 200
+NEWS_IDS: Final = 200
 """Ids in one ACCEPTED or STARTED at most: an item is no larger than 4 KiB (docs/protocol.md, Items)."""
 
 

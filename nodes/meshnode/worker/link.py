@@ -11,29 +11,30 @@ import mmap
 import os
 import socket
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from mesh.wire.messages import Failed, Lost, Reject, Result, Submit
 from meshnode.core.orders import Call, End, Orders, Ran
 
-BUFFER = 208 * 1024
+BUFFER: Final = 208 * 1024
 """Bytes that Linux lets an unprivileged socket ask for as its buffer; it doubles them."""
 
-DATAGRAM = 160 * 1024
+DATAGRAM: Final = 160 * 1024
 """Bytes of one datagram at most: two fit into the buffer."""
 
-LARGE = 128 * 1024
+LARGE: Final = 128 * 1024
 """Bytes from which a body travels in a memory file of its own: below, two copies cost less than its system calls.
 What stands around a smaller one fits beside it."""
 
-_encode = msgspec.msgpack.Encoder().encode
-decode_orders = msgspec.msgpack.Decoder(Orders).decode
-decode_ran = msgspec.msgpack.Decoder(list[Ran]).decode
-decode_call = msgspec.msgpack.Decoder(Call).decode
-decode_answer = msgspec.msgpack.Decoder(Result | Failed | Reject | Lost).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+decode_orders: Final = msgspec.msgpack.Decoder(Orders).decode
+decode_ran: Final = msgspec.msgpack.Decoder(list[Ran]).decode
+decode_call: Final = msgspec.msgpack.Decoder(Call).decode
+decode_answer: Final = msgspec.msgpack.Decoder(Result | Failed | Reject | Lost).decode
 
-_ANCILLARY = socket.CMSG_SPACE(array.array("i").itemsize)
+_ANCILLARY: Final = socket.CMSG_SPACE(array.array("i").itemsize)
 
 Packet = tuple[bytes, bytes | memoryview | None]
 """A datagram, and the large body that goes with it."""
@@ -135,7 +136,7 @@ def read_memory_file(descriptor: int) -> bytes | memoryview:
         os.close(descriptor)
 
 
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def send(link: socket.socket, packet: Packet, flags: int = 0) -> None:

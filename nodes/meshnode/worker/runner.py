@@ -4,7 +4,7 @@ import traceback
 import types
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -23,11 +23,11 @@ from mesh.wire.messages import FORM_JSON, Body, Failed, Result, Submit, trace_of
 from mesh.wire.payload import pack_failure, pack_result, unpack_arguments
 from meshnode.core.orders import End
 
-_NO_ARGUMENTS = (b"", b"[]", b"{}")
+_NO_ARGUMENTS: Final = (b"", b"[]", b"{}")
 """What most callers without arguments send; it is not worth decoding."""
 
-_json_decode = msgspec.json.Decoder(strict=True).decode
-JSON_DEPTH = 200
+_json_decode: Final = msgspec.json.Decoder(strict=True).decode
+JSON_DEPTH: Final = 200
 """Levels of nesting in a bridge caller's arguments: more is an attack or a mistake."""
 
 
@@ -179,7 +179,7 @@ def _no_json_type(value: Any) -> Any:
     raise TypeError(f"a value of type {type(value).__qualname__!r} cannot travel as JSON")
 
 
-_fast_json = msgspec.json.Encoder(enc_hook=_no_json_type).encode
+_fast_json: Final = msgspec.json.Encoder(enc_hook=_no_json_type).encode
 
 
 def _no_json(error: Exception) -> ResultNotSerializable:
