@@ -13,7 +13,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from mesh.errors import ProtocolError
-from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable
+from mesh.sockets import NOBLOCK, NOBLOCK_MORE, more, readable, send
 from mesh.wire.codec import Buffer, Oddities, client_messages, decode_node
 from mesh.wire.messages import ClientMessage, NodeMessage
 
@@ -140,7 +140,7 @@ class Link:
             for n, frame in enumerate(frames):
                 try:
                     # Copied: to send a large body without a copy, pyzmq starts a thread for the process's life.
-                    self._socket.send(frame, NOBLOCK_MORE if n < last else NOBLOCK)
+                    send(self._socket, frame, NOBLOCK_MORE if n < last else NOBLOCK)
                 except zmq.Again:  # the peer broke the protocol: its pipe is gone before its end is told
                     self._loop.call_soon(self._end, "the connection failed")
                     return

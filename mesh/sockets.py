@@ -3,6 +3,10 @@
 from typing import Any, Final, cast
 
 import zmq
+import zmq.backend
+
+send: Final = zmq.backend.Socket.send
+"""`send(socket, frame, flags, copy)`, without what pyzmq's own `Socket.send` looks at before: it is Python."""
 
 NOBLOCK: Final = int(zmq.NOBLOCK)
 NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
