@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i32, mypyc_attr, u8
 
 from mesh.errors import MeshError
 from mesh.wire.messages import Body, Failed, Result, Trace
@@ -34,30 +34,30 @@ class JobRecord:
     wait for their time and not for room. `kept`: it outlives its client. `trace`: the trace that it belongs to.
     """
 
-    form: int = 0
-    attempt: int = 1
-    priority: int = 5
     submitted: float = 0.0
     timeout: float | None = None
     deadline: float | None = None
     alarm: Alarm | None = None
     shape: tuple[int, Sequence[str]] | None = None
     state: str = PENDING
-    over: bool = False
-    cancelled: bool = False
-    link: int = 0
     node: str | None = None
-    refused_by: int = 0
-    bounce: bool = False
-    forwarded: bool = False
-    began: bool = False
     delayed: Alarm | None = None
-    kept: bool = False
-    retries: int = 0
-    crashes: int = 0
     tried: tuple[str, ...] = ()
     lost_at: tuple[str, bytes] | None = None
     trace: Trace | None = None
+    link: i32 = 0
+    refused_by: i32 = 0
+    attempt: i32 = 1
+    retries: i32 = 0
+    crashes: i32 = 0
+    form: u8 = 0
+    priority: u8 = 5
+    over: bool = False
+    cancelled: bool = False
+    bounce: bool = False
+    forwarded: bool = False
+    began: bool = False
+    kept: bool = False
 
     def __init__(self, job_id: bytes, task: str, body: Body) -> None:
         self.id = job_id

@@ -139,6 +139,7 @@ def test_who_belongs_elsewhere_or_speaks_otherwise_is_refused(greeting: Hello, r
     assert len(door.peers) == 0
 
 
+@pytest.mark.patched
 def test_one_peer_too_many_is_refused_until_another_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PEERS", 2)
     door = Door()
