@@ -20,7 +20,9 @@ compiled: .venv/compiled  ## the modules that a job passes through, compiled in 
 
 .venv/compiled: .venv/ready hatch_build.py $(shell find mesh nodes discovery -name '*.py')
 	@$(BIN)/python hatch_build.py missing | xargs -r sh tests/support/debian.sh
+	@echo "compiling what a job passes through (about a minute)"
 	@$(BIN)/python hatch_build.py in-place >.venv/compile.log 2>&1 || { cat .venv/compile.log; exit 1; }
+	@grep '^nothing is compiled' .venv/compile.log || true
 	@touch $@
 
 wheel: setup  ## a wheel for this machine's kind and Python, its hot modules compiled, in dist/

@@ -30,10 +30,15 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and tell hatchling what to pack."""
-        built = compiled(ROOT, self.config["modules"], Path(self.directory) / "mypyc")
+        self._work = tempfile.TemporaryDirectory()
+        built = compiled(ROOT, self.config["modules"], Path(self._work.name))
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         build_data["force_include"].update({str(path): name for name, path in built.items()})
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Take away what was compiled, now that it is packed."""
+        self._work.cleanup()
 
 
 def compiled(root: Path, modules: list[str], work: Path) -> dict[str, Path]:
@@ -76,7 +81,6 @@ def in_place() -> None:
         return
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     modules = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
-    print(f"compiling {len(modules)} modules (about a minute)", flush=True)
     with tempfile.TemporaryDirectory() as work:
         for name, path in compiled(ROOT, modules, Path(work)).items():
             shutil.copy(path, ROOT / HOMES.get(name.partition("/")[0], "") / name)

@@ -103,6 +103,11 @@ STEP = st.sampled_from(["read", "end", "end", "hear"])
 MICROS = st.sampled_from([5, 5, 5, 60, 401, 20_000])
 
 
+def like(one: Submit, other: Submit) -> bool:
+    """Do two jobs differ in nothing but their ids and arguments?"""
+    return (one.task, one.options, one.remaining) == (other.task, other.options, other.remaining)
+
+
 class Story:
     """What the ledger knows of one job: of one attempt, where a client counts them, else of all."""
 
@@ -285,7 +290,8 @@ class Mesh(RuleBasedStateMachine):
 
     def submit(self, owner: Owner, submits: list[Submit], *, stale: bool) -> None:
         self.hand_in(owner, submits)
-        self.tell(Submitted(owner, submits, stale=stale))
+        alike = not owner.windowed and not stale and all(like(submit, submits[0]) for submit in submits)
+        self.tell(Submitted(owner, submits, stale=stale, alike=alike))
 
     def hand_in(self, owner: Owner, submits: list[Submit]) -> None:
         for submit in submits:

@@ -464,7 +464,12 @@ class Scheduler:
         self._keep_outcomes(event, answered, came, now)
 
     def _keep_outcomes(self, event: Ended, owners: list[Owner], came: list[list[Held | None]], now: float) -> None:
-        """Keep what came of jobs for whoever asks again: apart where these are members of several names."""
+        """Keep what came of jobs for whoever asks again: apart where these are members of several names.
+
+        Only clients do: a bridge caller knows no ids, and a job that has called another one asks nobody twice.
+        """
+        if owners and not any(owner.windowed for owner in owners):
+            return
         members = {owner.member for owner in owners} or {""}
         if len(members) == 1:
             self._outcomes.keep([one.ends for one in event.ran], event.size, now, whose=members.pop())

@@ -3,12 +3,14 @@
 The tests of this folder tell one story, in the order in which they stand: from bare hosts to hosts without a node.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hatch_build import missing
 from tests.hosts.conftest import need
 from tests.hosts.lab.lab import SYSTEMD_TOOLS, Lab
 from tests.hosts.rollout.operator import Operator
@@ -43,13 +45,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600))
 
 
+COMPILED = sys.version_info[:2] == (3, 11) and not missing()
+"""Can what Debian 12 is to run be compiled here?"""
+
+
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
     """What is installed: versions of the product and of the application, and what they need."""
     house = Wheelhouse(tmp_path_factory.mktemp("wheelhouse"))
     house.add_dependencies()
-    for version in ("0.1.0", "0.2.0"):
-        house.add_product(version)
+    house.add_product("0.1.0")
+    house.add_product("0.2.0", compiled=COMPILED)
     begins = "        endpoint = self._endpoint = self._bind_front()\n"
     broken = ("nodes/meshnode/node.py", begins, "        raise OSError(5, 'no luck')\n" + begins)
     house.add_product("0.3.0", change=broken)

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.hosts.lab.machine import LabError, wait_for
-from tests.hosts.rollout.conftest import CLIENT, MESH, NODES, Site
+from tests.hosts.rollout.conftest import CLIENT, COMPILED, MESH, NODES, Site
 from tests.support.faults import Figures
 from tests.support.ledger import Audit, Ledger
 
@@ -315,6 +315,8 @@ def test_an_upgrade_under_load_fails_no_job(site: Site, figures: Make) -> None:
     for host in NODES:
         assert versions(site, host)[:3] == ["0.2.0", "1.1.0", host]
         assert release(site, host) == "0.2.0-1.1.0"
+        form = on(site, host, "/opt/meshnode/current/bin/meshnode", "--version").strip()
+        assert form == f"meshnode 0.2.0, {'compiled' if COMPILED else 'plain Python'}"
     site.operator.common |= {"meshnode_version": "0.2.0", "meshnode_app_version": "1.1.0"}
 
 

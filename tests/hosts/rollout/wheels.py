@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -77,12 +78,15 @@ class Wheelhouse:
         self.folder.mkdir(parents=True)
         self._work.mkdir()
 
-    def add_product(self, version: str, *, change: tuple[str, str, str] | None = None) -> None:
-        """Build this tree under another version; `change`: in which file, what is to stand in place of what."""
+    def add_product(self, version: str, *, change: tuple[str, str, str] | None = None, compiled: bool = False) -> None:
+        """Build this tree under another version; `change`: in which file, what is to stand in place of what.
+
+        `compiled`: for this machine's kind and Python, its hot modules compiled.
+        """
         tree = self._work / f"meshnode-{version}"
         for name in ("mesh", "nodes", "discovery"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        for name in ("README.md", "LICENSE"):
+        for name in ("README.md", "LICENSE", "hatch_build.py"):
             shutil.copy(ROOT / name, tree / name)
         project = (ROOT / "pyproject.toml").read_text()
         (tree / "pyproject.toml").write_text(
@@ -93,7 +97,7 @@ class Wheelhouse:
             before = (tree / file).read_text()
             assert old in before
             (tree / file).write_text(before.replace(old, new, 1))
-        self._build(tree)
+        self._build(tree, compiled=compiled)
 
     def add_application(self, version: str, *, ahead: str = "") -> None:
         """Build the application `shop`; `ahead` stands before everything else in it."""
@@ -121,9 +125,13 @@ class Wheelhouse:
                  f"--python-version={python}", *platforms, "-d", self.folder, "-c", constraints, *needed],
             )  # fmt: skip
 
-    def _build(self, tree: Path) -> None:
-        self._run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", self.folder], folder=tree)
+    def _build(self, tree: Path, *, compiled: bool = False) -> None:
+        environment = {**os.environ, **({"HATCH_BUILD_HOOK_ENABLE_CUSTOM": "1"} if compiled else {})}
+        build: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", self.folder]
+        self._run(build, folder=tree, environment=environment)
 
-    def _run(self, command: list[str | Path], *, folder: Path | None = None) -> None:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    def _run(
+        self, command: list[str | Path], *, folder: Path | None = None, environment: dict[str, str] | None = None
+    ) -> None:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -754,3 +754,11 @@ def test_nothing_is_started_for_a_client_that_does_not_read_until_it_does() -> N
     desk.tell(Resumed(deaf))
     desk.end(2)
     assert desk.results(deaf) == [1, 2]
+
+
+def test_what_came_of_a_plain_sockets_job_is_not_kept_since_nobody_asks_for_it_again() -> None:
+    desk = Desk(workers=1)
+    for number, owner in enumerate((bridge(1), client(2)), 1):
+        desk.tell(Submitted(owner, [job(number)]))
+        desk.end(number)
+    assert len(desk.scheduler._outcomes) == 1
