@@ -10,6 +10,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ class CustomBuildHook(BuildHookInterface[Any]):
     """Adds the compiled modules to a wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile, and tell hatchling what to pack."""
+        """Compile, and tell hatchling what to pack; an editable installation is of the sources."""
+        if version != "standard":
+            return
         self._work = tempfile.TemporaryDirectory()
         built = compiled(ROOT, self.config["modules"], Path(self._work.name))
         build_data["pure_python"] = False
@@ -38,7 +41,8 @@ class CustomBuildHook(BuildHookInterface[Any]):
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Take away what was compiled, now that it is packed."""
-        self._work.cleanup()
+        if version == "standard":
+            self._work.cleanup()
 
 
 def compiled(root: Path, modules: list[str], work: Path) -> dict[str, Path]:
@@ -76,18 +80,30 @@ def missing() -> list[str]:
 def in_place() -> None:
     """Compile, and put the libraries beside their sources, if this machine can; old ones go."""
     remove()
+    began = time.time()
     if missing():
         print(f"nothing is compiled: {' and '.join(missing())} missing; all that follows runs as plain Python")
         return
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     modules = project["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
     with tempfile.TemporaryDirectory() as work:
-        for name, path in compiled(ROOT, modules, Path(work)).items():
-            shutil.copy(path, ROOT / HOMES.get(name.partition("/")[0], "") / name)
+        built = compiled(ROOT, modules, Path(work))
+        for name, path in sorted(built.items(), key=_group_first):
+            place = ROOT / HOMES.get(name.partition("/")[0], "") / name
+            part = place.with_suffix(".part")
+            shutil.copyfile(path, part)
+            os.utime(part, (began, began))  # what has been changed since is newer
+            part.replace(place)
+
+
+def _group_first(built: tuple[str, Path]) -> bool:
+    """Sort the library that the others need before them."""
+    return "/" in built[0]
 
 
 def remove() -> None:
-    """Take away what was compiled in place."""
+    """Take away what was compiled in place, and make's note that it was."""
+    (ROOT / ".venv" / "compiled").unlink(missing_ok=True)
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     for folder in (ROOT, *(ROOT / home / package for package, home in HOMES.items())):
         for path in folder.glob(f"*{suffix}") if folder == ROOT else folder.rglob(f"*{suffix}"):

@@ -4,11 +4,12 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Coroutine, Generator
 from typing import Any, Final, Protocol, cast
 
 from mypy_extensions import mypyc_attr
 
+from mesh.awaiting import awaited, next_ended, result_within, until_accepted
 from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
 from mesh.errors import ClosedError, JobCancelled, MeshError
 from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Body, Failed, Result
@@ -64,17 +65,7 @@ class Job(JobRecord):
 
     def __await__(self) -> Generator[Any, None, Any]:
         """Wait for the end; return the result or raise the error."""
-        if not self.over:
-            self._looked = True
-            waiter = self._wait()
-            try:
-                yield from waiter
-            except asyncio.CancelledError:
-                self._forget(waiter)
-                if not self._waiters and not self.kept:
-                    self.cancel()
-                raise
-        return self.outcome()
+        return awaited(self)
 
     def looked(self) -> None:
         """Its outcome is somebody's business: no warning if it fails."""
@@ -90,40 +81,40 @@ class Job(JobRecord):
             raise _error_of(self._failure)
         return self._value
 
-    def _wait(self) -> "asyncio.Future[None]":
+    def wait(self) -> "asyncio.Future[None]":
+        """Return a future that is done when the job is over."""
         waiter = self._client.loop.create_future()
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
         return waiter
 
-    def _forget(self, waiter: "asyncio.Future[None]") -> None:
+    def forget(self, waiter: "asyncio.Future[None]") -> bool:
+        """Nobody waits with this future any more; was it the last?"""
         if self._waiters is not None and waiter in self._waiters:
             self._waiters.remove(waiter)
+        return not self._waiters
 
-    async def result(self, timeout: float | None = None) -> Any:
+    def wait_accepted(self) -> "asyncio.Future[None] | None":
+        """Return a future that is done when a node holds the job; None if one does, or the job is over."""
+        if self.state not in (PENDING, SENT):
+            return None
+        waiter = self._client.loop.create_future()
+        if self._accepted is None:
+            self._accepted = []
+        self._accepted.append(waiter)
+        return waiter
+
+    def result(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """Wait at most `timeout` seconds for the end. Raises TimeoutError then, and the job goes on.
 
         Unlike an await of the job itself, one of this may be cancelled and the job goes on too.
         """
-        if not self.over:
-            waiter = self._wait()
-            try:
-                await asyncio.wait((waiter,), timeout=timeout)
-            finally:
-                self._forget(waiter)
-            if not self.over:
-                raise TimeoutError(f"job {self.id.hex()} has not ended within {timeout:g} s; it goes on")
-        return self.outcome()
+        return result_within(self, timeout)
 
-    async def accepted(self) -> None:
+    def accepted(self) -> Coroutine[Any, Any, None]:
         """Wait until a node holds the job, or it is over; raises nothing of the job's own."""
-        if self.state in (PENDING, SENT):
-            waiter = self._client.loop.create_future()
-            if self._accepted is None:
-                self._accepted = []
-            self._accepted.append(waiter)
-            await waiter
+        return until_accepted(self)
 
     def cancel(self, force: bool = False) -> None:
         """Ask that it ends: it does not start any more, and if it runs, `JobCancelled` is raised inside it.
@@ -240,9 +231,11 @@ class Ended:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def get(self) -> Job:
+    def wait(self) -> "asyncio.Future[None]":
+        """Return a future that is done when a job has ended."""
+        self.waiter = self._loop.create_future()
+        return self.waiter
+
+    def get(self) -> Coroutine[Any, Any, Job]:
         """Return the next job that is over."""
-        while not self.jobs:
-            self.waiter = self._loop.create_future()
-            await self.waiter
-        return self.jobs.popleft()
+        return next_ended(self)

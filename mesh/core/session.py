@@ -140,6 +140,14 @@ class Session:
         held = [record for view in self.roster for record in view.outstanding.values() if not record.over]
         return [*self._waiting, *held]
 
+    def forget_jobs(self) -> None:
+        """Let go of every job: each leads back to its client, and where it is compiled nobody collects that circle."""
+        self._waiting = Waiting()
+        self._deadlines = Deadlines()
+        self._unserved.clear()
+        for view in self.roster:
+            view.outstanding.clear()
+
     # what happened
 
     def _take(self, event: Event, now: float) -> None:

@@ -40,6 +40,10 @@ class Unserved:
         """Nobody serves the task of these, or not any more."""
         self._jobs.extend((now + self._grace, record) for record in records)
 
+    def clear(self) -> None:
+        """Let go of all."""
+        self._jobs.clear()
+
     def next(self) -> float | None:
         """When the next one's grace is over; None for never."""
         return self._jobs[0][0] if self._jobs else None

@@ -5,18 +5,13 @@ Shell: a client of the mesh inside the node. A job that no other node takes at o
 
 from collections.abc import Callable
 
-from mypy_extensions import mypyc_attr
-
 from mesh.client import Client
-from mesh.core.record import JobRecord
-from mesh.errors import Failure, MeshBusy, MeshError
 from mesh.keys import NO_KEYS
-from mesh.wire.messages import FORM_JSON, Failed, Result, TaskSpec, trace_of
-from mesh.wire.payload import pack_failure
+from mesh.wire.messages import Failed, Result, TaskSpec
 from meshnode.config import Settings
-from meshnode.core import text
 from meshnode.core.events import Event, ForwardEnded, Tick
 from meshnode.core.held import Held
+from meshnode.forwarded import ForwardedJob
 
 
 class Forwarder(Client):
@@ -58,38 +53,3 @@ class Forwarder(Client):
 
     def _heard_word(self) -> None:
         self._post_to_node(Tick())
-
-
-@mypyc_attr(acyclic=True)
-class ForwardedJob(JobRecord):
-    """A bridge caller's job on its way to another node; it is not forwarded again from there."""
-
-    def __init__(self, held: Held, ended: Callable[["ForwardedJob", Result | Failed | None], None]) -> None:
-        submit = held.submit
-        super().__init__(submit.id, submit.task, submit.body)
-        self.form = submit.form
-        self.priority = submit.options.priority if submit.options else 5
-        self.deadline = None if submit.remaining is None else held.expires
-        self.bounce = True
-        self.forwarded = True
-        self.attempt = submit.attempt
-        self.crashes = held.crashes
-        self.trace = trace_of(submit.options)
-        self.held = held
-        self._ended = ended
-
-    def finish(self, outcome: Result | Failed | MeshError) -> None:
-        """Hand what came of it back to the scheduler; None where no node took it."""
-        if isinstance(outcome, MeshBusy):
-            self.began = self.began or outcome.started is True
-            self._ended(self, None)
-        elif isinstance(outcome, MeshError):
-            self._ended(self, Failed(self.id, self.attempt, self._failure(outcome)))
-        else:
-            self._ended(self, outcome)
-
-    def _failure(self, error: MeshError) -> bytes:
-        started = error.started is not False
-        if self.form == FORM_JSON:
-            return text.error(type(error), str(error), started=started)
-        return pack_failure(Failure(type(error).__name__, str(error), mesh=True, started=started))

@@ -12,25 +12,22 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar, assert_never
+from typing import Any, Final, TypeVar
 
 import msgspec
 from setproctitle import setproctitle
 
-from mesh.core.grants import ALLOWED, ANYBODY
-from mesh.errors import ConfigError, ProtocolError
+from mesh.core.grants import ALLOWED
+from mesh.errors import ConfigError
 from mesh.version import product_version
-from mesh.wire.codec import Oddities, decode_client, node_messages
 from mesh.wire.messages import (
     FORCED,
     RUNNING,
     VERSIONS,
     About,
-    Answer,
     Bye,
     Drain,
     NodeItem,
-    NodeMessage,
     Submit,
     TaskSpec,
     Welcome,
@@ -43,39 +40,22 @@ from meshnode.config import DEFAULT_PORT, Settings, host_name
 from meshnode.control import Control, RefusedError
 from meshnode.core import books
 from meshnode.core.counts import Counts
-from meshnode.core.effects import (
-    Dismiss,
-    Dispatch,
-    Effect,
-    Empty,
-    Forward,
-    Interrupt,
-    Kill,
-    Replace,
-    Reply,
-    Spare,
-    TakeBack,
-)
 from meshnode.core.events import (
     CancelAsked,
     Draining,
     Event,
     GraceOver,
-    Paused,
     Resized,
-    Resumed,
     Served,
     Spoken,
-    Stalled,
-    Tick,
     Undraining,
 )
 from meshnode.core.held import Held
 from meshnode.core.lifecycle import ExitCode, Lifecycle, State
-from meshnode.core.peers import CUT_OFF, Peer, Peers
+from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
-from meshnode.front import Front, PortTakenError, Received, context
+from meshnode.front import Front, PortTakenError, context
 from meshnode.guard import Guard
 from meshnode.metrics import BridgeSeen, Seen, WorkersSeen
 from meshnode.notify import Notifier
@@ -83,6 +63,7 @@ from meshnode.operations import Operations
 from meshnode.pages import MetricsPage, health, readiness
 from meshnode.steering import Steering
 from meshnode.supervisor import Supervisor, zygote_config
+from meshnode.turns import Turns, stamp_of
 from meshnode.web import Page, Web
 
 log = logging.getLogger("meshnode")
@@ -91,14 +72,6 @@ T = TypeVar("T")
 GC_EACH: Final = 10_000
 """Objects made and not yet gone after which the garbage collector looks at the youngest: a turn may hold thousands."""
 
-SWEEP_S: Final = 1.0
-"""Seconds between two looks for clients that have fallen silent."""
-
-STALL_S: Final = 1.0
-"""A look that comes this much too late means that this process itself stood still."""
-
-GIVEN_UP_S: Final = 5.0
-"""Seconds of standing still after which clients may have given this node up (they do after 6 s)."""
 
 KNOWN_S: Final = 1.0
 """Seconds for all clients to say that they know that this node leaves; until then what they send is given back."""
@@ -107,13 +80,17 @@ LINGER_S = 2.0
 """Seconds that the last outcomes may take to leave."""
 
 
-class Node:
+class Node(Turns):
     """Runs one node until it is told to stop; `run` returns the exit code.
 
     `folder` is where its control socket belongs; without one it hears signals only.
     """
 
+    _supervisor: Supervisor
+    _bridge: Bridge | None
+
     def __init__(self, settings: Settings, *, folder: Path | None = None) -> None:
+        super().__init__()
         self.settings = settings
         self.lifecycle = Lifecycle()
         self._began = time.monotonic()
@@ -122,20 +99,8 @@ class Node:
         self._counts = Counts() if settings.http else None
         self._web = self._pages(settings.http) if settings.http else None
         self._endpoint = ""
-        self._loop = asyncio.get_running_loop()
-        self._events: list[Event] = []
-        self._turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._sweep_at = self._loop.time()
-        self._last_owner = 0
-        self._oddities = Oddities()
         self._stop = asyncio.Event()
         self._now = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._known = asyncio.Event()
-        self._drained_at = 0
         self._context = context()
         self._supervisor = Supervisor(
             zygote_config(settings),
@@ -156,11 +121,7 @@ class Node:
             on_lost=self._unreachable,
             on_flow=self._flows,
         )
-        self._bridge: Bridge | None = None
-        self._forwarder: Forwarder | None = None
         self._announcement: Announcement | None = None
-        self._scheduler: Scheduler | None = None
-        self._peers: Peers
         self._served: About
         self._steering = Steering(self, grace=settings.grace)
         self._operations = Operations(self._steering.answer, say=self._say)
@@ -288,7 +249,7 @@ class Node:
             self._bridge.drain()
             self._turn()  # what it has just handed over comes before the word that nothing new is taken
         self._peers.draining = True
-        self._drained_at = _stamp(self._loop.time()) + 1  # later than any word before, so that who repeats it has heard
+        self._drained_at = stamp_of(self._loop.time()) + 1  # later than any word before
         self._take([Draining(), *(Spoken(peer.owner, [Drain()]) for peer in self._peers.everyone())])
         self._notifier.tell()
 
@@ -499,172 +460,6 @@ class Node:
         if self._control is not None:
             await self._control.close()
 
-    # turns
-
-    def post(self, event: Event) -> None:
-        """Have an event taken in this loop's next turn, together with whatever else comes until then."""
-        self._events.append(event)
-        if not self._turn_due:
-            self._turn_due = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._turn_due = False
-        events, self._events = self._events, []
-        if events:
-            self._take(events)
-
-    def _take(self, events: list[Event], *, at: float = 0.0) -> None:
-        """Tell the scheduler what happened, not before `at`, and do what it orders, until there is nothing to do."""
-        scheduler = self._scheduler
-        if scheduler is None:
-            return
-        now = max(self._loop.time(), at)
-        while events:
-            answers: list[Event] = []
-            for effect in scheduler.handle(events, now):
-                self._perform(effect, answers)
-            events = answers
-        if self._bridge is not None:
-            self._bridge.speak()
-        self._front.recheck()
-        self._arm(scheduler.next_wake(), now)
-
-    def _perform(self, effect: Effect, answers: list[Event]) -> None:  # noqa: C901  # one flat match
-        match effect:
-            case Dispatch():
-                self._supervisor.dispatch(effect.worker, effect.first, effect.jobs)
-            case Reply():
-                if effect.owner.windowed:
-                    self._reply(effect)
-                elif effect.owner.key < 0:
-                    self._supervisor.answer(-effect.owner.key, effect.items)
-                elif self._bridge is not None:
-                    self._bridge.reply(effect.owner, effect.items)
-            case TakeBack():
-                answers += self._supervisor.take_back(effect.worker)
-            case Interrupt():
-                self._supervisor.interrupt(effect.worker, effect.seq, on_loop=effect.on_loop)
-            case Kill():
-                self._supervisor.kill_one(effect.worker)
-            case Replace():
-                self._supervisor.replace(effect.worker)
-            case Spare():
-                self._supervisor.spare()
-            case Dismiss():
-                self._supervisor.end_one(effect.worker)
-            case Forward():
-                assert self._forwarder is not None
-                self._forwarder.forward(effect.held)
-            case Empty():
-                self._empty.set()
-            case _ as never:
-                assert_never(never)
-
-    def _arm(self, wake: float | None, now: float) -> None:
-        """Keep one timer, for the first thing that is due; one that fires early looks and goes on."""
-        if wake is None or (self._timer is not None and self._timer_at <= wake):
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = max(wake, now)
-        self._timer = self._loop.call_at(self._timer_at, self._time_passed)
-
-    def _time_passed(self) -> None:
-        self._timer = None
-        # uvloop's clock has milliseconds, and says now and then that a timer's moment is a hair away when it fires.
-        self._take([Tick()], at=self._timer_at)
-
-    # clients
-
-    def _new_key(self) -> int:
-        self._last_owner += 1
-        return self._last_owner
-
-    def _received(self, burst: list[Received]) -> None:
-        now = self._loop.time()
-        events: list[Event] = []
-        guard = self._guard
-        for routing_id, key, frames in burst:
-            try:
-                message = decode_client(frames, self._oddities)
-            except ProtocolError:
-                self._oddities.malformed += 1
-                continue
-            grant = ANYBODY if guard is None else guard.grant(key)
-            happened, answers = self._peers.take(routing_id, message, now, self._new_key(), grant=grant)
-            events += happened
-            if answers:
-                self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(now), answers))
-        if events:
-            self._take(events)
-        else:
-            self._front.recheck()
-        if self._peers.asked:
-            asked, self._peers.asked = self._peers.asked, []
-            for peer, item in asked:
-                self._operations.take(peer, item)
-        if self._drained_at:
-            self._look_who_knows()
-
-    def _say(self, peer: Peer, answer: Answer) -> None:
-        self._take([Spoken(peer.owner, [answer])])
-
-    def _look_who_knows(self) -> None:
-        """Once every client has spoken after it heard that this node drains, none has a job on its way here."""
-        if self._peers.have_heard(self._drained_at):
-            self._known.set()
-
-    def _reply(self, reply: Reply) -> None:
-        peer = self._peers.of(reply.owner)
-        if peer is None:
-            return
-        stamp = max(_stamp(self._loop.time()), self._drained_at)
-        self._send(
-            peer.routing_id,
-            NodeMessage(reply.free, reply.free_async, reply.window, reply.seen, stamp, reply.items),
-        )
-
-    def _send(self, routing_id: bytes, message: NodeMessage) -> None:
-        for frames in node_messages(message):
-            self._front.send(routing_id, frames)
-
-    def _unreachable(self, routing_id: bytes) -> None:
-        for event in self._peers.lost(routing_id):
-            self.post(event)
-
-    def _flows(self, routing_id: bytes, flows: bool) -> None:
-        """A client does not read what it is told, or does so again."""
-        owner = self._peers.owner(routing_id)
-        if owner is not None:
-            self.post(Resumed(owner) if flows else Paused(owner))
-
-    def _sweep(self) -> None:
-        """Look for clients that have fallen silent, unless it was this process that stood still."""
-        now = self._loop.time()
-        late = now - self._sweep_at
-        self._sweep_at = now + SWEEP_S
-        self._sweeper = self._loop.call_at(self._sweep_at, self._sweep)  # first: whatever fails below, the next comes
-        if self._guard is not None and self._guard.refresh():
-            self._cut_off(self._guard)
-        if late > STALL_S:
-            self._peers.excuse(late, now)
-        if late > GIVEN_UP_S:
-            log.warning("this process stood still for %.1f s", late)
-            self._take([Stalled()])
-        for event in self._peers.forget_silent(now):
-            self.post(event)
-        self._front.keep_addresses(self._peers.routing_ids)
-
-    def _cut_off(self, guard: Guard) -> None:
-        """Another list of keys is in force: nothing more goes to whom it does not name, whether they speak or not."""
-        events, gone = self._peers.cut_off(guard.grant)
-        for routing_id in gone:
-            self._front.forget(routing_id)
-            self._send(routing_id, NodeMessage(0, 0, 0, 0, _stamp(self._loop.time()), [CUT_OFF]))
-        if events:
-            self._take(events)
-
 
 def _reach(settings: Settings) -> str:
     """Say whom the front serves."""
@@ -673,7 +468,3 @@ def _reach(settings: Settings) -> str:
     if settings.insecure:
         return "the network, unencrypted"
     return "this host only; `meshctl keygen` makes keys for the network, --insecure does without"
-
-
-def _stamp(now: float) -> int:
-    return int(now * 1000)

@@ -46,7 +46,7 @@ class Attempts:
                 attempts.append(time.monotonic())
                 super()._connect()
 
-        monkeypatch.setattr("mesh.client.Link", CountedLink)
+        monkeypatch.setattr("mesh.turns.Link", CountedLink)
 
     def between(self, begin: float, end: float) -> list[float]:
         return [at for at in self.at if begin <= at < end]

@@ -26,8 +26,8 @@ from mesh.errors import ConfigError
 from mesh.tasks import Settings as TaskSettings
 from mesh.tasks import Task
 from mesh.wire.messages import Submit
-from meshnode import bridge as bridge_module
 from meshnode import connection as connection_module
+from meshnode import plain_sockets as sockets_module
 from meshnode.bridge import Bridge
 from meshnode.config import Settings
 from meshnode.core import conversation as conversation_module
@@ -937,7 +937,7 @@ class Listener:
 async def test_where_no_more_descriptors_may_be_opened_callers_wait_and_a_warning_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bridge_module, "_RETRY_S", 0.05)
+    monkeypatch.setattr(sockets_module, "_RETRY_S", 0.05)
     async with a_node() as node, node.caller() as before:
         assert await before.ask(note(1)) == 1
         assert node.bridge._listener is not None

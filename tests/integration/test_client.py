@@ -1,12 +1,14 @@
 """The client against real nodes: what it promises, and what happens when a node or a worker does not live up to it."""
 
 import asyncio
+import gc
 import hashlib
 import os
 import signal
 import socket
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ import uvloop
 import zmq
 
 import mesh
-from mesh.core.record import ACCEPTED, STARTED
+from mesh.core.record import ACCEPTED, STARTED, JobRecord
 from mesh.errors import (
     BadArguments,
     ClosedError,
@@ -477,6 +479,36 @@ async def test_an_application_that_is_cancelled_does_not_wait_for_its_jobs(node:
     assert time.monotonic() - began < 0.8
     with pytest.raises(ClosedError):
         await jobs[0]
+
+
+async def test_a_client_that_was_left_is_kept_alive_by_none_of_its_jobs(node: NodeProcess) -> None:
+    client = connected(node)
+    async with client:
+        await client.call("nap", 0.0)  # handed in before a node was known
+    gone = weakref.ref(client)
+    del client
+    async with asyncio.timeout(10):
+        while gone() is not None:  # asyncio keeps a timer that was cancelled, and its context, until its time
+            await asyncio.sleep(0.2)
+            gc.collect()
+
+
+async def test_whoever_keeps_books_of_all_jobs_harms_none_by_failing(
+    node: NodeProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[bytes] = []
+
+    def fail(record: JobRecord) -> None:
+        told.append(record.id)
+        raise RuntimeError("a fault of the application's")
+
+    async with connected(node) as client:
+        client.on_end = fail
+        jobs = [client.submit("nap", 0.0) for _ in range(3)]
+        for job in jobs:
+            assert await job > 0
+    assert sorted(told) == sorted(job.id for job in jobs)
+    assert [record.getMessage() for record in caplog.records] == ["on_end failed for a job of task 'nap'"] * 3
 
 
 async def test_leaving_that_is_cancelled_while_it_waits_leaves_nothing_open(node: NodeProcess) -> None:

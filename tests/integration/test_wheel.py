@@ -60,5 +60,9 @@ def test_its_commands_are_meshnode_and_meshctl(wheel: zipfile.ZipFile) -> None:
     assert dict(entries["console_scripts"]) == {"meshnode": "meshnode.cli:main", "meshctl": "mesh.ctl:main"}
 
 
+def test_it_holds_no_library_though_some_may_be_compiled_in_place(wheel: zipfile.ZipFile) -> None:
+    assert [name for name in wheel.namelist() if name.endswith(".so")] == []
+
+
 def test_it_carries_the_licence(wheel: zipfile.ZipFile) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in wheel.namelist())

@@ -22,7 +22,8 @@ from meshnode.core.effects import (
 )
 from meshnode.core.peers import Peers
 from meshnode.core.scheduler import Scheduler
-from meshnode.node import GIVEN_UP_S, KNOWN_S, STALL_S, SWEEP_S
+from meshnode.node import KNOWN_S
+from meshnode.turns import GIVEN_UP_S, STALL_S, SWEEP_S
 from tests.simulation.agenda import Agenda
 from tests.simulation.ledger import Ledger
 from tests.simulation.network import Link, Network

@@ -40,6 +40,14 @@ def test_nothing_is_called_inside_a_slice_whose_call_counts(module: str) -> None
     assert {ast.unparse(call.func) for call in calls} <= HARMLESS
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_no_coroutine_is_compiled_and_no_generator_that_catches_anything(module: str) -> None:
+    functions = [node for node in ast.walk(tree(module)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert not any(isinstance(function, ast.AsyncFunctionDef) for function in functions)
+    generators = [one for one in functions if any(isinstance(n, ast.Yield | ast.YieldFrom) for n in ast.walk(one))]
+    assert not any(isinstance(node, ast.Try | ast.With) for one in generators for node in ast.walk(one))
+
+
 def test_modules_are_listed_once_and_in_order() -> None:
     assert sorted(set(MODULES)) == MODULES
 

@@ -35,12 +35,11 @@ LONG_DOCSTRINGS = {
 """Modules whose docstring has more than 15 lines, each with its reason."""
 
 LONG_MODULES: dict[str, str] = {
-    "mesh/client.py": "the public API in one class: overloads and docstrings for type checkers and people",
+    "mesh/turns.py": "one client's books, and the overloads of submit for type checkers",
     "mesh/core/session.py": "one state machine whose steps share the same books",
     "nodes/meshnode/core/conversation.py": "one state machine whose steps share the same books",
     "nodes/meshnode/core/scheduler.py": "one state machine whose steps share the same books",
-    "nodes/meshnode/supervisor.py": "zygote and workers have one life: a report of one is the death of the other",
-    "nodes/meshnode/bridge.py": "listener, entrances and connections share their limits and their turn",
+    "nodes/meshnode/staff.py": "zygote and workers have one life: a report of one is the death of the other",
     "nodes/meshnode/cli.py": "one declaration for each flag, with the help that teaches it",
     "nodes/meshnode/worker/loop.py": "what signals may interrupt stands beside what they do",
     "nodes/meshnode/node.py": "the one place that joins all shells; each part of it is short",

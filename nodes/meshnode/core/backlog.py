@@ -154,6 +154,7 @@ class Backlog:
                 cost += held.cost
                 (taken if held.expires > now else late).append(held)
         self._count_out(owner, len(taken) + len(late) - behind, cost)
+        _sweep(owner)
         return taken
 
     def send_on(self, elsewhere: Elsewhere) -> tuple[list[Held], bool]:
@@ -187,6 +188,7 @@ class Backlog:
 
     def _send_on(self, owner: Owner, held: Held) -> Held:
         self._count_out(owner, 1, held.cost)
+        _sweep(owner)
         held.forwarded = True
         owner.running += 1
         owner.worker = 0  # nothing may follow it here
@@ -274,6 +276,12 @@ class Backlog:
             self._orders = (sorted(self._rings, key=_whole_first), sorted(self._rings, key=_coroutines_first))
             self.lanes = self._orders[self._flip]
         ring.append(owner)
+
+
+def _sweep(owner: Owner) -> None:
+    """Drop what is over and lies behind all that waited: it leads back to its owner, and nobody collects that."""
+    if not owner.queued and any(owner.queues.values()):
+        owner.queues.clear()
 
 
 def waiting(owner: Owner, lane: int) -> deque[Held] | None:

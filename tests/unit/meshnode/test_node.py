@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from meshnode.node import SWEEP_S, Node
+from meshnode.turns import SWEEP_S, Turns
 
 
 class Broken:
@@ -21,5 +21,5 @@ def test_a_look_for_silent_clients_that_fails_is_followed_by_the_next() -> None:
     loop = SimpleNamespace(time=lambda: 7.0, call_at=lambda when, function: due.append(when))
     node = SimpleNamespace(_loop=loop, _sweep_at=7.0, _sweep=lambda: None, _guard=Broken())
     with pytest.raises(RuntimeError, match="of all things"):
-        Node._sweep(cast("Node", node))
+        Turns._sweep(cast("Turns", node))
     assert due == [7.0 + SWEEP_S]

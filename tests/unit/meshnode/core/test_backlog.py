@@ -310,3 +310,13 @@ def test_an_owner_whose_next_job_is_for_a_worker_here_after_all_changes_lanes() 
     assert backlog.send_on(Mesh(0)) == ([], True)
     assert in_lane(backlog, LANE + ELSEWHERE) == [other]
     assert in_lane(backlog, LANE) == [caller]
+
+
+def test_what_is_over_behind_the_last_that_waited_is_let_go_of_since_it_leads_back_to_its_owner() -> None:
+    backlog, caller = Backlog(), bridge(most=1)
+    first, second = jobs(caller, [1, 2])
+    backlog.add(caller, [first, second])
+    second.over = True
+    backlog.drop(second)
+    assert take(backlog, room=1) == [1]
+    assert caller.queues == {}
