@@ -22,8 +22,7 @@ from mesh.job import Ended
 from mesh.job import Job as AnyJob
 from mesh.keys import Keyring, client_keyring
 from mesh.link import context
-from mesh.mapped import mapped
-from mesh.node_info import NodeInfo
+from mesh.seen import NodeInfo
 from mesh.tasks import Task, ambient, trace_here
 from mesh.turns import Turns, wake
 from mesh.wire.messages import (
@@ -166,6 +165,8 @@ class Client(Turns):
 
         Raises what the task raised, or a MeshError that says whether it may have run.
         """
+        if self._jobs < self._max_pending and not self._room:
+            return await self._submit(task, args, kwargs)
         job = await self._submit_with_room(task, args, kwargs)
         return await job
 
@@ -184,7 +185,7 @@ class Client(Turns):
         self, task: str, *iterables: Iterable[Any], ordered: bool = True, in_flight: int = ...
     ) -> AsyncIterator[Any]: ...
 
-    def map(
+    async def map(
         self, task: Any, *iterables: Iterable[Any], ordered: bool = True, in_flight: int = IN_FLIGHT
     ) -> AsyncIterator[Any]:
         """Run a job for each element (or each tuple of several iterables), at most `in_flight` at once.
@@ -192,8 +193,37 @@ class Client(Turns):
         Yields results in order, or as they come with `ordered=False`. The first failure is raised; what was under
         way and has not started is cancelled then, as it is when the loop over the results is left.
         """
+        self._require_open()
+        arguments = zip(*iterables, strict=False)
+        under_way: dict[AnyJob, None] = {}
+        ended = None if ordered else Ended(self.loop)
         bound = max(1, min(in_flight, self._max_pending))
-        return mapped(self, task, zip(*iterables, strict=False), ordered=ordered, bound=bound)
+        no_names: dict[str, Any] = {}
+        try:
+            exhausted = False
+            while True:
+                while not exhausted and len(under_way) < bound and (self._jobs < self._max_pending or not under_way):
+                    element = next(arguments, None)
+                    if element is None:
+                        exhausted = True
+                    elif self._jobs < self._max_pending:
+                        under_way[self._submit(task, element, no_names, ended)] = None
+                    else:
+                        under_way[await self._submit_with_room(task, element, no_names, ended)] = None
+                if not under_way:
+                    return
+                if ended is None:
+                    job = next(iter(under_way))
+                elif ended.jobs:
+                    job = ended.jobs.popleft()
+                else:
+                    job = await ended.get()
+                result = job.outcome() if job.over else await job
+                del under_way[job]
+                yield result
+        finally:
+            for job in under_way:
+                job.abandon()
 
     async def _submit_with_room(
         self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None

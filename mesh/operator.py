@@ -15,7 +15,7 @@ from mesh.core.events import OperateAsked
 from mesh.core.roster import NodeView
 from mesh.errors import MeshError, NotAllowed
 from mesh.link import KEY_REFUSED, NO_KEYS, OTHER_KEY
-from mesh.node_info import NodeInfo
+from mesh.seen import NodeInfo
 from mesh.wire.reports import Report, decode_report, decode_wrong
 
 PATIENCE_S = 5.0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from mesh.node_info import NodeInfo
+    from mesh.seen import NodeInfo
 
 WIDTH = 160
 """Characters of a line where nobody says how wide a screen is: in files and pipes."""

@@ -157,9 +157,6 @@ class Turns:
             raise MeshBusy(f"{self._max_pending} jobs are under way (max_pending); await some, or use call or map")
         return self._submit(task, args, kwargs)
 
-    def _has_room(self) -> bool:
-        return self._jobs < self._max_pending
-
     def _require_open(self) -> None:
         if self._closed or self._context is None:
             raise ClosedError(

@@ -1,4 +1,4 @@
-"""A job as type checkers see it: one that knows the type of its result. At run time it is `mesh.job.Job`.
+"""A job as type checkers see it: one that knows the type of its result. At run time it is `mesh.job.Job`. Pure.
 
 That one is not generic itself: mypyc would have the garbage collector look at each.
 """

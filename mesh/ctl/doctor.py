@@ -11,8 +11,8 @@ from mesh import tables
 from mesh.core.doctor import Announced, Facts, Finding, Interface, Seen, judge
 from mesh.ctl.target import EXIT_FAILED, Target, json_option, look_option, print_json, run
 from mesh.errors import MeshError
-from mesh.node_info import NodeInfo
 from mesh.operator import Operator
+from mesh.seen import NodeInfo
 from mesh.version import product_version
 
 

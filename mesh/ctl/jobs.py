@@ -7,8 +7,8 @@ import click
 from mesh import tables
 from mesh.ctl.target import Target, ask_all, json_option, look_option, print_json, report_wrongs, run
 from mesh.errors import ConfigError
-from mesh.node_info import NodeInfo
 from mesh.operator import OperateError, Operator
+from mesh.seen import NodeInfo
 from mesh.wire.reports import JobReport, Stack, short
 
 ENDS_S = 2.0

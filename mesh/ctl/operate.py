@@ -9,8 +9,8 @@ import click
 from mesh import tables
 from mesh.ctl.target import Target, json_option, look_option, print_json, report_wrongs, run, wrong
 from mesh.errors import MeshError
-from mesh.node_info import NodeInfo
 from mesh.operator import OperateError, Operator
+from mesh.seen import NodeInfo
 
 LOOK_AGAIN_S = 0.25
 """Seconds between two looks at what a node still does."""

@@ -13,8 +13,8 @@ import msgspec
 
 from mesh.core.doctor import AUTH
 from mesh.errors import ConfigError, MeshError, NoNodes
-from mesh.node_info import NodeInfo
 from mesh.operator import OperateError, Operator
+from mesh.seen import NodeInfo
 from mesh.wire.reports import Report
 
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from msgspec import Struct
 from mesh import tables
 from mesh.core.rates import Rate, Rates
 from mesh.ctl.target import Target, ask_all, json_option, look_option, print_json, run
-from mesh.node_info import NodeInfo
 from mesh.operator import Operator
+from mesh.seen import NodeInfo
 from mesh.wire.reports import RunningJob, Status, short
 
 EACH_S = 1.0

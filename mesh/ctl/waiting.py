@@ -8,8 +8,8 @@ import click
 from mesh import tables
 from mesh.ctl.target import Target, json_option, meant, print_json, run
 from mesh.errors import NoNodes
-from mesh.node_info import NodeInfo
 from mesh.operator import Operator
+from mesh.seen import NodeInfo
 
 
 @click.command("wait-node")

@@ -13,7 +13,7 @@ from typing import Any, Self
 import psutil
 
 import mesh
-from mesh.node_info import NodeInfo
+from mesh.seen import NodeInfo
 from tests.support.ledger import Ledger
 from tests.support.nodes import NodeProcess
 

@@ -43,7 +43,8 @@ CROWDED_BYTES: Final = 1 << 20
 """Bytes that each connection may hold even while all together hold too many."""
 
 PLAIN_BYTES: Final = 16 * 1024
-"""Bytes of lines that come together, at most, to be taken for plain requests: these are handed over without bounds."""
+"""Bytes of lines that come together, at most, to be taken for plain requests: the first such piece is handed
+over without other bounds, more behind it only up to `ORDERED_AHEAD`."""
 
 BURST: Final = 512
 """Lines taken in one turn, so that a flood of small ones leaves the loop to others."""

@@ -1,4 +1,7 @@
-"""One job of an async task in a worker. Not compiled: `worker/stacks` tells where its coroutine waits."""
+"""One job of an async task in a worker. No socket, no process.
+
+Not compiled, as no coroutine is: `worker/stacks` tells where it waits.
+"""
 
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager

@@ -1,4 +1,4 @@
-"""A node as a client sees it, for the application."""
+"""A node as a client sees it, for the application. Pure."""
 
 from dataclasses import dataclass
 
