@@ -125,7 +125,7 @@ class Turns:
             record.state = DONE
             outcomes.append((record, ClosedError("the client was closed before the job ended", started=started)))
         self._submitted.clear()
-        self._settled(outcomes)
+        Turns._settled(self, outcomes)
         self._session.forget_jobs()
         for view in self._session.roster:
             link = self._links.pop(view.key, None)
@@ -155,7 +155,7 @@ class Turns:
         """
         if self._jobs >= self._max_pending:
             raise MeshBusy(f"{self._max_pending} jobs are under way (max_pending); await some, or use call or map")
-        return self._submit(task, args, kwargs)
+        return Turns._submit(self, task, args, kwargs)
 
     def _require_open(self) -> None:
         if self._closed or self._context is None:
@@ -180,7 +180,7 @@ class Turns:
         job_id = self._id_prefix + self._last_id.to_bytes(8, "big")
         job = AnyJob(self, job_id, name, pack_arguments(args, kwargs), ended=ended)
         if type(task) is str:
-            self._check_by_name(job, name, args, kwargs)
+            Turns._check_by_name(self, job, name, args, kwargs)
         else:
             job.priority = task.settings.priority
             job.timeout = task.settings.timeout
@@ -188,7 +188,7 @@ class Turns:
                 job.deadline = self.loop.time() + job.timeout
         if self._tracing is not None:
             job.trace = self._tracing(name, job_id)
-        self.hand_in(job)
+        Turns.hand_in(self, job)
         return job
 
     def hand_in(self, record: JobRecord) -> None:
@@ -199,7 +199,7 @@ class Turns:
         self._jobs += 1
         self._submitted.append(record)
         if self._jobs == 1 and not self._turn_due:
-            self._turn()
+            Turns._turn(self)
         elif not self._turn_due:
             self._turn_due = True
             self.loop.call_soon(self._turn)
@@ -248,7 +248,7 @@ class Turns:
             self._perform(effect, now)
         for endpoint in self._dialer.due(now):
             self._connect(endpoint)
-        self._arm(now)
+        Turns._arm(self, now)
         if self._idle:
             wake(self._idle, len(self._idle))
 
@@ -257,7 +257,7 @@ class Turns:
             case Send():
                 self._links[effect.key].send(effect.message)
             case Settle():
-                self._settled(effect.outcomes)
+                Turns._settled(self, effect.outcomes)
             case Progress():
                 for record in effect.records:
                     record.progressed()
@@ -327,7 +327,7 @@ class Turns:
     def _time_passed(self) -> None:
         self._timer = None
         self._events.append(Tick())
-        self._turn(at=self._timer_at)
+        Turns._turn(self, at=self._timer_at)
 
     # links
 
@@ -365,7 +365,7 @@ class Turns:
 
     def _heard(self, key: int, messages: list[NodeMessage]) -> None:
         self._events.extend([Heard(key, message) for message in messages])
-        self._turn()
+        Turns._turn(self)
         if self._changed:
             self._wake_changed()
         self._heard_word()

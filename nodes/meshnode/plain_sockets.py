@@ -161,10 +161,10 @@ class PlainSockets:
             for descriptor, what in some:
                 connection = self._by_descriptor.get(descriptor)
                 if connection is not None:
-                    self._serve(connection, what, now)
+                    PlainSockets._serve(self, connection, what, now)
                 elif not accepted:
                     accepted = True
-                    self._accept()
+                    PlainSockets._accept(self)
             if len(some) < LOOK or self.taken >= BURST_REQUESTS:
                 break
 
@@ -202,7 +202,7 @@ class PlainSockets:
             if self._guarded:
                 self._look_at(accepted, caller)
             else:
-                self._begin(self._connection(accepted, caller))
+                PlainSockets._begin(self, PlainSockets._connection(self, accepted, caller))
 
     def _look_at(self, accepted: socket.socket, caller: str) -> None:
         """Close whom this bridge is not open to; let in who has nothing to show; have the others show it."""
@@ -210,7 +210,7 @@ class PlainSockets:
         if not proxied and not self._allows(caller):
             accepted.close()
         elif not proxied and not self._asks:
-            self._begin(self._connection(accepted, caller))
+            PlainSockets._begin(self, PlainSockets._connection(self, accepted, caller))
         elif why := self._guests.enter(guest := None if proxied else caller):
             self._guests.leave(guest)
             accepted.close()
@@ -219,7 +219,7 @@ class PlainSockets:
             entrance = Entrance(self, accepted, caller, proxied=proxied, context=self._context, token=self._token)
             self._by_descriptor[accepted.fileno()] = entrance
             self._entering.add(entrance)
-            self._begin(entrance)
+            PlainSockets._begin(self, entrance)
 
     def _begin(self, connection: Connection | Entrance) -> None:
         try:
@@ -328,7 +328,7 @@ class PlainSockets:
 
     def admitted(self, entrance: Entrance, line: Line, before: bytes) -> None:
         """Take the socket over, and what was read of it beyond the preface."""
-        self._begin(self._connection(line, entrance.address, before))
+        PlainSockets._begin(self, PlainSockets._connection(self, line, entrance.address, before))
 
     def turned_away(self, entrance: Entrance, line: Line | None, kind: type[MeshError], why: str) -> None:
         """Count one that did not get in; take the socket over to tell it so, unless it is closed already."""
@@ -337,4 +337,4 @@ class PlainSockets:
             "plain sockets are turned away: one of %s, since %s; %d so far", entrance.address, why, self.strangers
         )
         if line is not None:
-            self._connection(line, entrance.address).refuse(kind, why)
+            PlainSockets._connection(self, line, entrance.address).refuse(kind, why)

@@ -180,7 +180,7 @@ class Staff:
                 self._later(_CAUSE_S, self._bury_late, link)
             else:
                 try:
-                    self._serve_link(link, descriptor, what, events)
+                    Staff._serve_link(self, link, descriptor, what, events)
                 except OSError as error:  # no descriptor is left for a body: that worker is given up, the others go on
                     self._give_up(link, error)
         if events:
@@ -195,9 +195,9 @@ class Staff:
                 self._take_call(link, events)
             return
         if what & select.EPOLLOUT:
-            self._send_waiting(link)
+            Staff._send_waiting(self, link)
         if what & select.EPOLLIN:
-            self._take_outcomes(link, events)
+            Staff._take_outcomes(self, link, events)
 
     def _take_outcomes(self, link: Link, events: list[Event], *, all_of_them: bool = False) -> None:
         """Read what a worker has sent, as long as much comes; `all_of_them` where nothing follows."""
@@ -322,7 +322,7 @@ class Staff:
             return  # it died in this turn; its orders come back with its end
         link.outbox.extend(pack_orders(first, jobs))
         if not link.blocked:
-            self._send_waiting(link)
+            Staff._send_waiting(self, link)
 
     def _send_waiting(self, link: Link) -> None:
         """Send what waits for a worker, as far as its socket has room."""
@@ -383,7 +383,7 @@ class Staff:
         if on_loop:
             link.outbox.append((msgspec.msgpack.encode(Orders(seq, [])), None))
             if not link.blocked:
-                self._send_waiting(link)
+                Staff._send_waiting(self, link)
         else:
             self._words[link.place * WORDS + 1] = seq
             self._interrupt_again(link, seq)
@@ -452,7 +452,7 @@ class Staff:
 
     def _bury(self, link: Link, text: str, events: list[Event]) -> None:
         """A worker is dead: read what it had sent, end what it had taken up, start another."""
-        self._take_outcomes(link, events, all_of_them=True)
+        Staff._take_outcomes(self, link, events, all_of_them=True)
         started = self._words[link.place * WORDS]
         self._drop(link)
         self._count_death(link)
@@ -576,7 +576,7 @@ class Staff:
             link.signal(signal.SIGKILL)
         self._await_deaths(generation)
         for link in list(generation.links):
-            self._take_outcomes(link, events, all_of_them=True)
+            Staff._take_outcomes(self, link, events, all_of_them=True)
             started = self._words[link.place * WORDS]
             self._drop(link)
             self._count_death(link)
@@ -660,7 +660,7 @@ class Staff:
         if link is not None and not link.ending:
             link.ending = True
             link.outbox.append((END, None))
-            self._send_waiting(link)
+            Staff._send_waiting(self, link)
 
     def _weigh(self) -> None:
         """Replace workers that have grown too large."""

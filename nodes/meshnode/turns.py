@@ -98,7 +98,7 @@ class Turns:
         self._turn_due = False
         events, self._events = self._events, []
         if events:
-            self._take(events)
+            Turns._take(self, events)
 
     def _take(self, events: list[Event], *, at: float = 0.0) -> None:
         """Tell the scheduler what happened, not before `at`, and do what it orders, until there is nothing to do."""
@@ -109,24 +109,24 @@ class Turns:
         while events:
             answers: list[Event] = []
             for effect in scheduler.handle(events, now):
-                self._perform(effect, answers)
+                Turns._perform(self, effect, answers)
             events = answers
         if self._bridge is not None:
-            self._bridge.speak()
+            PlainSockets.speak(self._bridge)
         self._front.recheck()
-        self._arm(scheduler.next_wake(), now)
+        Turns._arm(self, scheduler.next_wake(), now)
 
     def _perform(self, effect: Effect, answers: list[Event]) -> None:  # noqa: C901  # one flat match
         match effect:
             case Dispatch():
-                self._supervisor.dispatch(effect.worker, effect.first, effect.jobs)
+                Staff.dispatch(self._supervisor, effect.worker, effect.first, effect.jobs)
             case Reply():
                 if effect.owner.windowed:
-                    self._reply(effect)
+                    Turns._reply(self, effect)
                 elif effect.owner.key < 0:
                     self._supervisor.answer(-effect.owner.key, effect.items)
                 elif self._bridge is not None:
-                    self._bridge.reply(effect.owner, effect.items)
+                    PlainSockets.reply(self._bridge, effect.owner, effect.items)
             case TakeBack():
                 answers += self._supervisor.take_back(effect.worker)
             case Interrupt():
@@ -159,7 +159,7 @@ class Turns:
     def _time_passed(self) -> None:
         self._timer = None
         # uvloop's clock has milliseconds, and says now and then that a timer's moment is a hair away when it fires.
-        self._take([Tick()], at=self._timer_at)
+        Turns._take(self, [Tick()], at=self._timer_at)
 
     def _new_key(self) -> int:
         self._last_owner += 1
@@ -176,12 +176,12 @@ class Turns:
                 self._oddities.malformed += 1
                 continue
             grant = ANYBODY if guard is None else guard.grant(key)
-            happened, answers = self._peers.take(routing_id, message, now, self._new_key(), grant=grant)
+            happened, answers = self._peers.take(routing_id, message, now, Turns._new_key(self), grant=grant)
             events += happened
             if answers:
-                self._send(routing_id, NodeMessage(0, 0, 0, 0, stamp_of(now), answers))
+                Turns._send(self, routing_id, NodeMessage(0, 0, 0, 0, stamp_of(now), answers))
         if events:
-            self._take(events)
+            Turns._take(self, events)
         else:
             self._front.recheck()
         if self._peers.asked:
@@ -192,7 +192,7 @@ class Turns:
             self._look_who_knows()
 
     def _say(self, peer: Peer, answer: Answer) -> None:
-        self._take([Spoken(peer.owner, [answer])])
+        Turns._take(self, [Spoken(peer.owner, [answer])])
 
     def _look_who_knows(self) -> None:
         """Once every client has spoken after it heard that this node drains, none has a job on its way here."""
@@ -204,7 +204,8 @@ class Turns:
         if peer is None:
             return
         stamp = max(stamp_of(self._loop.time()), self._drained_at)
-        self._send(
+        Turns._send(
+            self,
             peer.routing_id,
             NodeMessage(reply.free, reply.free_async, reply.window, reply.seen, stamp, reply.items),
         )
@@ -235,7 +236,7 @@ class Turns:
             self._peers.excuse(late, now)
         if late > GIVEN_UP_S:
             log.warning("this process stood still for %.1f s", late)
-            self._take([Stalled()])
+            Turns._take(self, [Stalled()])
         for event in self._peers.forget_silent(now):
             self.post(event)
         self._front.keep_addresses(self._peers.routing_ids)
@@ -245,9 +246,9 @@ class Turns:
         events, gone = self._peers.cut_off(guard.grant)
         for routing_id in gone:
             self._front.forget(routing_id)
-            self._send(routing_id, NodeMessage(0, 0, 0, 0, stamp_of(self._loop.time()), [CUT_OFF]))
+            Turns._send(self, routing_id, NodeMessage(0, 0, 0, 0, stamp_of(self._loop.time()), [CUT_OFF]))
         if events:
-            self._take(events)
+            Turns._take(self, events)
 
 
 def stamp_of(now: float) -> int:
