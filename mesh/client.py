@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import suppress
 from contextvars import Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, overload
+from typing import Any, Final, ParamSpec, Self, TypeVar, overload
 
 from mesh.core.roster import NodeView
 from mesh.errors import ClosedError, ConfigError, NoNodes
@@ -25,13 +25,7 @@ from mesh.link import context
 from mesh.seen import NodeInfo
 from mesh.tasks import Task, ambient, trace_here
 from mesh.turns import Turns, wake
-from mesh.wire.messages import (
-    TaskSpec,
-    Trace,
-)
-
-if TYPE_CHECKING:
-    pass
+from mesh.wire.messages import TaskSpec, Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,6 +1,6 @@
 """The sockets of the bridge, and the connections behind them. Shell: `docs/text-protocol.md`.
 
-Apart from `meshnode.bridge`, which opens and closes it, since this is compiled (docs/decisions/0011).
+They stand apart from `meshnode.bridge`, which opens and closes it, since this is compiled (docs/decisions/0011).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The workers of a node, and the zygotes that fork them: what they say, what they are told, who replaces them. Shell.
 
-Apart from `meshnode.supervisor`, which waits for them to start and to end, since this is compiled
+They stand apart from `meshnode.supervisor`, which waits for them to start and to end, since this is compiled
 (docs/decisions/0011).
 """
 

@@ -1,21 +1,18 @@
 """The turns of a node's loop. Shell: the only place beside `meshnode.node` that knows all the others.
 
-Apart from that, which starts and stops them, since this is compiled (docs/decisions/0011).
+It stands apart from that one, which starts and stops them all, since this is compiled (docs/decisions/0011).
 """
 
 import asyncio
 import logging
-from typing import Final, TypeVar, assert_never
+from typing import Final, assert_never
 
 from mypy_extensions import mypyc_attr
 
 from mesh.core.grants import ANYBODY
 from mesh.errors import ProtocolError
 from mesh.wire.codec import Oddities, decode_client, node_messages
-from mesh.wire.messages import (
-    Answer,
-    NodeMessage,
-)
+from mesh.wire.messages import Answer, NodeMessage
 from meshnode.core.effects import (
     Dismiss,
     Dispatch,
@@ -29,14 +26,7 @@ from meshnode.core.effects import (
     Spare,
     TakeBack,
 )
-from meshnode.core.events import (
-    Event,
-    Paused,
-    Resumed,
-    Spoken,
-    Stalled,
-    Tick,
-)
+from meshnode.core.events import Event, Paused, Resumed, Spoken, Stalled, Tick
 from meshnode.core.peers import CUT_OFF, Peer, Peers
 from meshnode.core.scheduler import Scheduler
 from meshnode.forwarder import Forwarder
@@ -47,8 +37,6 @@ from meshnode.plain_sockets import PlainSockets
 from meshnode.staff import Staff
 
 log = logging.getLogger("meshnode")
-T = TypeVar("T")
-
 
 SWEEP_S: Final = 1.0
 """Seconds between two looks for clients that have fallen silent."""
