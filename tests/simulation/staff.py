@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from mesh.wire.messages import NodeItem, Submit
 from meshnode.core import events
 from meshnode.core.respawn import Respawn
+from meshnode.staff import PLACES, SPARE_AGAIN_S
 from tests.simulation.agenda import Agenda
 from tests.simulation.ledger import Ledger
 from tests.simulation.worker import SimulatedWorker
@@ -15,9 +16,6 @@ SETUP_S = 0.01
 
 BURIED_S = 100e-6, 3e-3
 """Seconds from a worker's death until its node knows, at least and at most."""
-
-PLACES = 4
-"""Workers at most, for each slot (`meshnode.supervisor`): there is room for a spare one and successors of both."""
 
 
 class Staff:
@@ -103,7 +101,7 @@ class Staff:
         """Start one worker more."""
         slot = next(slot for slot in range(self._slots, 2**31) if slot not in self._slot_of.values())
         if self._closed or len(self.workers) >= PLACES * self._slots:
-            self._agenda.after(0.0, lambda: self._say([events.SpareLost()]))
+            self._agenda.after(SPARE_AGAIN_S, lambda: self._say([events.SpareLost()]))
             return
         worker = self._fork(slot)
         self._agenda.after(SETUP_S, lambda: self._come(worker, None))
