@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Coroutine, Generator
 from typing import Any, Final, Protocol, cast
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import i64, mypyc_attr
 
 from mesh.awaiting import awaited, next_ended, result_within, until_accepted
-from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, JobRecord
+from mesh.core.record import ACCEPTED, DONE, PENDING, SENT, STARTED, WHOLE, JobRecord
 from mesh.errors import ClosedError, JobCancelled, MeshError
 from mesh.wire.messages import FORCED, RUNNING, UNSTARTED, Body, Failed, Result
 from mesh.wire.payload import NIL, unpack, unpack_failure
@@ -39,14 +39,13 @@ class Job(JobRecord):
     """
 
     _waiters: list[asyncio.Future[None]] | None = None
-    _accepted: list[asyncio.Future[None]] | None = None
     _value: Any = None
-    _failure: Failed | MeshError | None = None
-    _unseen: "Unseen | None" = None
-    _looked: bool = False
+    _failure: "Fault | None" = None
 
-    def __init__(self, client: Hands, job_id: bytes, task: str, body: Body, *, ended: "Ended | None" = None) -> None:
-        super().__init__(job_id, task, body)
+    def __init__(
+        self, client: Hands, job_id: bytes, task: str, body: Body, number: i64 = WHOLE, *, ended: "Ended | None" = None
+    ) -> None:
+        super().__init__(job_id, task, body, number)
         self._client = client
         self._ended = ended
 
@@ -69,16 +68,16 @@ class Job(JobRecord):
 
     def looked(self) -> None:
         """Its outcome is somebody's business: no warning if it fails."""
-        self._looked = True
-        if self._unseen is not None:
-            self._unseen.seen = True
+        self.wanted = True
+        if self._failure is not None:
+            self._failure.seen = True
 
     def outcome(self) -> Any:
         """Return the result or raise the error of a job that is over."""
         assert self.over, "its outcome is not known yet"
         if self._failure is not None:
             self.looked()
-            raise _error_of(self._failure)
+            raise self._failure.error()
         return self._value
 
     def wait(self) -> "asyncio.Future[None]":
@@ -100,9 +99,10 @@ class Job(JobRecord):
         if self.state not in (PENDING, SENT):
             return None
         waiter = self._client.loop.create_future()
-        if self._accepted is None:
-            self._accepted = []
-        self._accepted.append(waiter)
+        extras = self.own_extras()
+        if extras.awaiting is None:
+            extras.awaiting = []
+        extras.awaiting.append(waiter)
         return waiter
 
     def result(self, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
@@ -142,8 +142,9 @@ class Job(JobRecord):
 
     def progressed(self) -> None:
         """Its state has changed."""
-        if self._accepted is not None and self.state in (ACCEPTED, STARTED, DONE):
-            waiters, self._accepted = self._accepted, None
+        extras = self.extras
+        if extras.awaiting is not None and self.state in (ACCEPTED, STARTED, DONE):
+            waiters, extras.awaiting = extras.awaiting, None
             _wake(waiters)
 
     def finish(self, outcome: Result | Failed | MeshError) -> None:
@@ -162,7 +163,7 @@ class Job(JobRecord):
         if self._waiters is not None:
             waiters, self._waiters = self._waiters, None
             _wake(waiters)
-        if self._accepted is not None:
+        if self.extras.awaiting is not None:
             self.progressed()
         ended, self._ended = self._ended, None  # it holds this job now, and nobody collects a circle
         if ended is not None:
@@ -170,45 +171,44 @@ class Job(JobRecord):
             if ended.waiter is not None:
                 ended.wake()
 
-    def _fail(self, failure: Failed | MeshError) -> None:
-        self._failure = failure
-        if not self._looked and not isinstance(failure, ClosedError | JobCancelled):
-            self._unseen = Unseen(f"job {self.id.hex()} of task {self.task!r} failed", failure)
-
-
-def _error_of(failure: Failed | MeshError) -> BaseException:
-    """Make the error anew for each who asks.
-
-    One that was raised leads, by its traceback, to the frames of whoever asked, and these to the job: it is not kept.
-    """
-    if type(failure) is Failed:
-        return unpack_failure(failure.body).to_exception()
-    return copy.copy(cast("MeshError", failure))
-
-
-def _type_of(failure: Failed | MeshError) -> str:
-    """Return the name of a failure's type. Its text may quote what the job was given, which belongs in no log."""
-    return unpack_failure(failure.body).type[:_SHOWN] if type(failure) is Failed else type(failure).__name__
+    def _fail(self, outcome: Failed | MeshError) -> None:
+        seen = self.wanted or isinstance(outcome, ClosedError | JobCancelled)
+        self._failure = Fault(self.id, self.task, outcome, seen=seen)
 
 
 _SHOWN: Final = 200
 """Characters of a type's name that are logged."""
 
 
-class Unseen:
-    """Warns, once, of a failure that nobody ever looked at. Only jobs that failed carry one."""
+class Fault:
+    """How a job failed. Warns, once, if nobody ever looked at it. Only jobs that failed carry one."""
 
-    __slots__ = ("_failure", "_what", "seen")
+    __slots__ = ("_id", "_outcome", "_task", "seen")
 
-    def __init__(self, what: str, failure: Failed | MeshError) -> None:
-        self._what = what
-        self._failure = failure
-        self.seen = False
+    def __init__(self, job_id: bytes, task: str, outcome: Failed | MeshError, *, seen: bool) -> None:
+        self._id = job_id
+        self._task = task
+        self._outcome = outcome
+        self.seen = seen
+
+    def error(self) -> BaseException:
+        """Make the error anew for each who asks.
+
+        One that was raised leads, by its traceback, to the frames of whoever asked, and these to the job: it is not
+        kept.
+        """
+        outcome = self._outcome
+        if type(outcome) is Failed:
+            return unpack_failure(outcome.body).to_exception()
+        return copy.copy(cast("MeshError", outcome))
 
     def __del__(self) -> None:
-        """Warn unless it was seen."""
+        """Warn unless it was seen. The text of a failure may quote what the job was given: it belongs in no log."""
         if not self.seen:
-            log.warning("%s with %s, and nobody asked for its outcome", self._what, _type_of(self._failure))
+            outcome = self._outcome
+            name = unpack_failure(outcome.body).type[:_SHOWN] if type(outcome) is Failed else type(outcome).__name__
+            text = "job %s of task %r failed with %s, and nobody asked for its outcome"
+            log.warning(text, self._id.hex(), self._task, name)
 
 
 def _wake(waiters: "list[asyncio.Future[None]]") -> None:

@@ -177,17 +177,18 @@ class Turns:
         else:
             raise BadArguments(f"a task is one that @mesh.task made, or its name, not {type(task).__name__}")
         self._last_id += 1
-        job_id = self._id_prefix + self._last_id.to_bytes(8, "big")
-        job = AnyJob(self, job_id, name, pack_arguments(args, kwargs), ended=ended)
+        job = AnyJob(self, self._id_prefix, name, pack_arguments(args, kwargs), self._last_id, ended=ended)
         if type(task) is str:
             Turns._check_by_name(self, job, name, args, kwargs)
         else:
             job.priority = task.settings.priority
-            job.timeout = task.settings.timeout
-            if job.timeout is not None:
-                job.deadline = self.loop.time() + job.timeout
+            timeout = task.settings.timeout
+            if timeout is not None:
+                extras = job.own_extras()
+                extras.timeout = timeout
+                extras.deadline = self.loop.time() + timeout
         if self._tracing is not None:
-            job.trace = self._tracing(name, job_id)
+            job.own_extras().trace = self._tracing(name, job.id)
         Turns.hand_in(self, job)
         return job
 

@@ -59,15 +59,15 @@ class Attempts:
         if item.again is None or record.bounce or record.cancelled:
             return item
         retry = served.spec.retry if served is not None else None
-        if record.retries >= (LATER_MOST if retry is None else retry.n):
+        if record.extras.retries >= (LATER_MOST if retry is None else retry.n):
             return item
         wait = item.again
         if retry is not None:
-            wait = max(wait, full_jitter(record.retries, first=retry.backoff, cap=retry.cap, rng=self._rng))
+            wait = max(wait, full_jitter(record.extras.retries, first=retry.backoff, cap=retry.cap, rng=self._rng))
         allowed = self._allowed(record, wait, now)
         if allowed is None:
             return item
-        record.retries += 1
+        record.own_extras().retries += 1
         record.began = True
         _leave(view, record, ended=True)
         return allowed
@@ -81,9 +81,10 @@ class Attempts:
         if item.reason == CANCELLED:
             return JobCancelled(item.text, started=item.started)
         if item.reason == CRASH and item.started:
-            record.crashes += 1
-            if record.crashes >= POISON and not record.bounce:
-                text = f"{record.crashes} workers died while they ran this job, the last one at {view.about.name}"
+            extras = record.own_extras()
+            extras.crashes += 1
+            if extras.crashes >= POISON and not record.bounce:
+                text = f"{extras.crashes} workers died while they ran this job, the last one at {view.about.name}"
                 return PoisonTask(f"{text}: {item.text}")
         error = JobLost(f"the job's end is not known: {item.text}", started=item.started)
         wrong = _final(record, served, error)
@@ -131,7 +132,8 @@ class Attempts:
     def _allowed(self, record: JobRecord, wait: float, now: float) -> float | None:
         """Take a further attempt out of the budget; return the seconds to wait, None where the job has no such time."""
         wait = min(max(wait, self._budget.wait(now)), LATEST_S)
-        if record.deadline is not None and now + wait >= record.deadline:
+        deadline = record.extras.deadline
+        if deadline is not None and now + wait >= deadline:
             return None
         self._budget.take(now)
         return wait
@@ -139,12 +141,13 @@ class Attempts:
 
 def options(view: NodeView, record: JobRecord) -> Options:
     """Return the options of a job that was tried before, and is sent to this node now: by a new attempt, or resent."""
-    resent = record.lost_at == (view.about.node, view.about.epoch)
-    if record.lost_at is not None and not resent:
+    extras = record.own_extras()
+    resent = extras.lost_at == (view.about.node, view.about.epoch)
+    if extras.lost_at is not None and not resent:
         record.attempt += 1
-        record.lost_at = None
-    trace, state = record.trace or (None, None)
-    return Options(record.priority, record.forwarded, record.crashes, resent, trace, state)
+        extras.lost_at = None
+    trace, state = extras.trace or (None, None)
+    return Options(record.priority, record.forwarded, extras.crashes, resent, trace, state)
 
 
 def _final(record: JobRecord, served: ServedTask | None, error: JobLost) -> MeshError | None:
@@ -157,10 +160,11 @@ def _final(record: JobRecord, served: ServedTask | None, error: JobLost) -> Mesh
 
 def _leave(view: NodeView, record: JobRecord, *, ended: bool) -> None:
     """The job leaves a node for another, if there is one."""
+    extras = record.own_extras()
     if ended:
         record.attempt += 1
-        record.lost_at = None
+        extras.lost_at = None
     else:
-        record.lost_at = view.about.node, view.about.epoch
-    if view.about.node not in record.tried:
-        record.tried = (*record.tried, view.about.node)[-MOST_TRIED:]
+        extras.lost_at = view.about.node, view.about.epoch
+    if view.about.node not in extras.tried:
+        extras.tried = (*extras.tried, view.about.node)[-MOST_TRIED:]

@@ -67,5 +67,5 @@ class Deadlines(Alarms[JobRecord]):
 
     def set(self, record: JobRecord, deadline: float) -> None:
         """Give a job a deadline, in monotonic seconds; it has none yet."""
-        record.deadline = deadline
+        record.own_extras().deadline = deadline
         super().set(record, deadline)

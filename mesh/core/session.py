@@ -192,8 +192,9 @@ class Session:
                     break
                 stop += 1
                 record.submitted = now
-                if record.deadline is not None:
-                    self._deadlines.set(record, record.deadline)
+                deadline = record.extras.deadline
+                if deadline is not None:
+                    self._deadlines.set(record, deadline)
                 elif timeout is not None:
                     self._limit(record, timeout)
             run = records[start:stop]
@@ -204,7 +205,7 @@ class Session:
 
     def _limit(self, record: JobRecord, timeout: float) -> None:
         """Give a job the time that its task has where the caller does not say."""
-        record.timeout = timeout
+        record.own_extras().timeout = timeout
         self._deadlines.set(record, record.submitted + timeout)
 
     def _not_served(self, tasks: Iterable[str], now: float) -> None:
@@ -226,7 +227,7 @@ class Session:
                 if record is not None and not record.over:
                     record.over = True
                     record.state = DONE
-                    if record.alarm is not None:
+                    if record.extras.alarm is not None:
                         self._deadlines.clear(record)
                     outcomes.append((record, item))
                 else:
@@ -317,7 +318,7 @@ class Session:
             served = view.tasks.get(task)
             if served is not None and served.timeout is not None:
                 for record in queue:
-                    if record.deadline is None and not record.over:
+                    if record.extras.deadline is None and not record.over:
                         self._limit(record, served.timeout)
 
     def _described_anew(self, view: NodeView, item: Welcome, now: float, *, forgotten: bool) -> None:
@@ -480,7 +481,7 @@ class Session:
             outcome.started = True  # this attempt may not have, but one before
         record.over = True
         record.state = DONE
-        if record.alarm is not None:
+        if record.extras.alarm is not None:
             self._deadlines.clear(record)
         self._outcomes.append((record, outcome))
 
@@ -527,22 +528,24 @@ class Session:
                 if wrong is not None:
                     self._settle(record, wrong)
                     continue
+            extras = record.extras
             remaining = None
-            if record.deadline is not None:
-                remaining = min(max(0, int((record.deadline - now) * 1000)), MOST_MS)
+            if extras.deadline is not None:
+                remaining = min(max(0, int((extras.deadline - now) * 1000)), MOST_MS)
             asked = None
-            if record.tried:
+            if extras.tried:
                 asked = options(view, record)
-            elif record.priority != 5 or record.forwarded or record.trace is not None:
-                trace, state = record.trace or (None, None)
+            elif record.priority != 5 or record.forwarded or extras.trace is not None:
+                trace, state = extras.trace or (None, None)
                 asked = Options(priority=record.priority, forwarded=record.forwarded, trace=trace, state=state)
             record.state = SENT
             record.link = key
             record.node = name
-            outstanding[record.id] = record
-            outbox.append(submit(record.id, record.attempt, task, record.form, remaining, asked, record.body))
+            job_id = record.id
+            outstanding[job_id] = record
+            outbox.append(submit(job_id, record.attempt, task, record.form, remaining, asked, record.body))
             if record.kept:
-                outbox.append(Keep(record.id))
+                outbox.append(Keep(job_id))
             sent += 1
         if sent:
             view.sent += sent
@@ -562,7 +565,8 @@ class Session:
             self._beat(now, late=now - self._beat_at)
 
     def _expire(self, record: JobRecord) -> None:
-        seconds = f"{record.timeout:g} s" if record.timeout is not None else "its time"
+        timeout = record.extras.timeout
+        seconds = f"{timeout:g} s" if timeout is not None else "its time"
         if record.state == PENDING:
             what = "it could be tried again" if record.began else "any node had room"
             self._drop(record, JobTimeout(f"{seconds} passed before {what}", started=False))

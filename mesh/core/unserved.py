@@ -66,7 +66,7 @@ class Unserved:
             near = get_close_matches(record.task, names, n=3)
             hint = f"did you mean {' or '.join(near)}?" if near else f"served are {_listed(names)}"
             return UnknownTask(f"no node serves {record.task!r}; {hint}")
-        if self.met_any and record.deadline is not None:
+        if self.met_any and record.extras.deadline is not None:
             return None  # a node may return in time
         if self.denied and not self.met_any:
             told = "; ".join(f"{node}: {why}" for node, why in sorted(self.denied.items()))

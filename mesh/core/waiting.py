@@ -47,7 +47,7 @@ class Waiting:
     def add(self, records: Sequence[JobRecord], *, front: bool = False) -> None:
         """Let jobs of one task and priority wait, behind the others of them or before."""
         first = records[0]
-        priority, key = first.priority, (first.task, first.tried)
+        priority, key = first.priority, (first.task, first.extras.tried)
         by_key = self._queues.get(priority)
         if by_key is None:
             by_key = self._queues[priority] = {}
@@ -65,7 +65,7 @@ class Waiting:
         """Let a job wait for its time, in monotonic seconds, before it waits for room."""
         self._last_later += 1
         self._delayed += 1
-        record.delayed = entry = [at, self._last_later, record]
+        record.own_extras().delayed = entry = [at, self._last_later, record]
         heapq.heappush(self._later, entry)
 
     def next_time(self) -> float | None:
@@ -78,7 +78,7 @@ class Waiting:
         while self._later and self._later[0][0] <= now:
             record = heapq.heappop(self._later)[2]
             if record is not None:
-                record.delayed = None
+                record.own_extras().delayed = None
                 self._delayed -= 1
                 self.add([record], front=True)
                 come.append(record)
@@ -119,9 +119,10 @@ class Waiting:
 
     def ended(self, record: JobRecord) -> None:
         """One of the jobs has ended while it waited."""
-        if record.delayed is not None:
-            record.delayed[2] = None
-            record.delayed = None
+        extras = record.extras
+        if extras.delayed is not None:
+            extras.delayed[2] = None
+            extras.delayed = None
             self._delayed -= 1
             if not self._delayed or len(self._later) > 2 * self._delayed + SLACK:
                 self._later = [entry for entry in self._later if entry[2] is not None]

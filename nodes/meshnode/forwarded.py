@@ -21,12 +21,13 @@ class ForwardedJob(JobRecord):
         super().__init__(submit.id, submit.task, submit.body)
         self.form = submit.form
         self.priority = submit.options.priority if submit.options else 5
-        self.deadline = None if submit.remaining is None else held.expires
+        extras = self.own_extras()
+        extras.deadline = None if submit.remaining is None else held.expires
+        extras.crashes = held.crashes
+        extras.trace = trace_of(submit.options)
         self.bounce = True
         self.forwarded = True
         self.attempt = submit.attempt
-        self.crashes = held.crashes
-        self.trace = trace_of(submit.options)
         self.held = held
         self._ended = ended
 

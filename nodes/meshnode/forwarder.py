@@ -49,7 +49,7 @@ class Forwarder(Client):
         self.hand_in(ForwardedJob(held, self._ended))
 
     def _ended(self, job: "ForwardedJob", item: Result | Failed | None) -> None:
-        self._post_to_node(ForwardEnded(job.held, item, job.began, job.crashes))
+        self._post_to_node(ForwardEnded(job.held, item, job.began, job.extras.crashes))
 
     def _heard_word(self) -> None:
         self._post_to_node(Tick())

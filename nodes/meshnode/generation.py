@@ -19,6 +19,7 @@ import msgspec
 from mesh.errors import ConfigError
 from mesh.wire.messages import TaskSpec
 from meshnode.worker.link import BUFFER, Packet
+from meshnode.worker.shelf import Shelf
 from meshnode.worker.zygote import Config, Exited, Forked, Loaded, LoadFailed, NotForked, Order, Report, decode_report
 
 log = logging.getLogger(__name__)
@@ -27,24 +28,25 @@ log = logging.getLogger(__name__)
 class Link:
     """One worker as its node holds it.
 
-    `slot`: which of the node's workers it is; `place`: where its words are. `replaces`: the worker that ends once this
-    one is ready. `came` is resolved with None when it is ready, or with how it ended before. `ending`: it was told to
-    end, `doomed`: it is killed on purpose, `surplus`: it goes since the node is to have fewer. `replaced`: its
-    successor is on the way. `calls`: where calls come from that its jobs make of others; `answers` to them wait for
-    room there.
+    `slot`: which of the node's workers it is; `place`: where its words and its `shelf` are. `replaces`: the worker that
+    ends once this one is ready. `came` is resolved with None when it is ready, or with how it ended before. `ending`:
+    it was told to end, `doomed`: it is killed on purpose, `surplus`: it goes since the node is to have fewer.
+    `replaced`: its successor is on the way. `calls`: where calls come from that its jobs make of others; `answers` to
+    them wait for room there.
     """
 
     __slots__ = (
         "answers", "blocked", "born", "called", "calls", "came", "doomed", "ending", "generation", "key", "ours",
-        "outbox", "pid", "pidfd", "place", "ready", "replaced", "replaces", "slot", "surplus", "theirs",
+        "outbox", "pid", "pidfd", "place", "ready", "replaced", "replaces", "shelf", "slot", "surplus", "theirs",
     )  # fmt: skip
 
-    def __init__(self, generation: "Generation", key: int, slot: int, place: int) -> None:
+    def __init__(self, generation: "Generation", key: int, slot: int, place: int, shelf: Shelf) -> None:
         loop = asyncio.get_running_loop()
         self.generation = generation
         self.key = key
         self.slot = slot
         self.place = place
+        self.shelf = shelf
         self.born = loop.time()
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.ours, self.theirs):
@@ -77,9 +79,10 @@ class Link:
                 signal.pidfd_send_signal(self.pidfd, number)
 
     def close(self) -> None:
-        """Close all ends."""
+        """Close all ends, and let go of what is shared."""
         for end in (self.ours, self.theirs, self.calls, self.called):
             end.close()
+        self.shelf.clear()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -88,7 +91,7 @@ class Link:
 class Generation:
     """A zygote. `loaded` comes to the tasks of the application, or to a ConfigError if it does not import."""
 
-    def __init__(self, config: Config, words_fd: int) -> None:
+    def __init__(self, config: Config, words_fd: int, shelves_fd: int) -> None:
         self.links: set[Link] = set()
         self.loaded: asyncio.Future[list[TaskSpec]] = asyncio.get_running_loop().create_future()
         self._forking: deque[Link] = deque()
@@ -97,9 +100,9 @@ class Generation:
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "meshnode.worker.zygote",
-                str(theirs.fileno()), str(words_fd), str(os.getpid()),
+                str(theirs.fileno()), str(words_fd), str(shelves_fd), str(os.getpid()),
             ],
-            pass_fds=(theirs.fileno(), words_fd),
+            pass_fds=(theirs.fileno(), words_fd, shelves_fd),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip

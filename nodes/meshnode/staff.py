@@ -38,7 +38,8 @@ from meshnode.worker.link import (
     pack_orders,
     send,
 )
-from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFailed, NotForked
+from meshnode.worker.shelf import Shelf, shelf_file
+from meshnode.worker.zygote import TAKEN, WORDS, Config, Exited, Forked, Loaded, LoadFailed, NotForked
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +62,11 @@ SPARE_AGAIN_S: Final = 0.1
 FORK_AGAIN_S: Final = 1.0
 """Seconds after which what could not be forked is tried again."""
 
-_CAUSE_S: Final = 0.05
+_CAUSE_S: Final = 0.25
 """Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then."""
+
+SHELVES_S: Final = 1.0
+"""Seconds for which a shelf keeps its memory at least after the last large body."""
 
 MEMORY_S: Final = 2.0
 """Seconds between two looks at the workers' memory."""
@@ -108,6 +112,8 @@ class Staff:
         self._words_fd = os.memfd_create("meshnode-words", os.MFD_CLOEXEC)
         os.truncate(self._words_fd, size)
         self._words = memoryview(mmap.mmap(self._words_fd, size)).cast("Q")
+        self._shelves_fd = shelf_file(config.places)
+        self._tidying = False
         self._places = list(range(config.places))[::-1]
         self._epoll = select.epoll()
         self._receiver = Receiver()
@@ -139,14 +145,15 @@ class Staff:
         return self._last_key
 
     def _start_generation(self) -> Generation:
-        made = Generation(self._config, self._words_fd)
+        made = Generation(self._config, self._words_fd, self._shelves_fd)
         self._by_control[made.control.fileno()] = made
         self._epoll.register(made.control.fileno(), select.EPOLLIN)
         return made
 
     def _fork(self, slot: int, generation: Generation, *, replaces: Link | None = None) -> Link:
         self._last_key += 1
-        link = Link(generation, self._last_key, slot, self._places[-1])
+        place = self._places[-1]
+        link = Link(generation, self._last_key, slot, place, Shelf(self._shelves_fd, place, of_node=True))
         self._places.pop()
         link.replaces = replaces
         if replaces is not None:
@@ -214,8 +221,13 @@ class Staff:
                 return
             ran = decode_ran(datagram)
             if ran:
-                attach(ran[0].ends, descriptor)
-                bytes_told = len(datagram) if descriptor is None else len(ran[0].ends[0].body)
+                bytes_told = len(datagram)
+                if ran[0].place is not None or descriptor is not None:
+                    self._take_large(link, ran[0], descriptor)
+                    bytes_told = len(ran[0].ends[0].body)
+                if link.shelf.lent:
+                    for one in ran:
+                        link.shelf.free(range(one.first, one.first + len(one.ends) + one.back))
                 size += bytes_told
                 events.append(Ended(link.key, ran, bytes_told))
                 back = [seq for one in ran if one.back for seq in _given_back(one)]
@@ -225,6 +237,15 @@ class Staff:
                     return  # it has hardly sent more; to be refused costs more than to be told again if it has
             else:
                 self._worker_ready(link, events)
+
+    def _take_large(self, link: Link, ran: Ran, descriptor: int | None) -> None:
+        """Take in the large body of an outcome that stands alone. What lies on the shelf is copied, and so freed."""
+        place = ran.place
+        if place is None:
+            attach(ran.ends, descriptor)
+            return
+        ran.ends[0].body = bytes(link.shelf.look(place))
+        self._words[link.place * WORDS + TAKEN] = place.key
 
     def _take_call(self, link: Link, events: list[Event]) -> None:
         """Read one call that a job makes of another."""
@@ -320,9 +341,23 @@ class Staff:
         link = self._links.get(key)
         if link is None:
             return  # it died in this turn; its orders come back with its end
-        link.outbox.extend(pack_orders(first, jobs))
+        link.outbox.extend(pack_orders(first, jobs, link.shelf))
+        if link.shelf.held and not self._tidying:
+            self._tidying = True
+            self._later(SHELVES_S, self._tidy)
         if not link.blocked:
             Staff._send_waiting(self, link)
+
+    def _tidy(self) -> None:
+        """Hand back the memory of shelves on which nothing has lain for a while."""
+        links = self._links.values()
+        for link in links:
+            if not link.shelf.used:
+                link.shelf.rest()
+            link.shelf.used = False
+        self._tidying = any(link.shelf.held for link in links)
+        if self._tidying:
+            self._later(SHELVES_S, self._tidy)
 
     def _send_waiting(self, link: Link) -> None:
         """Send what waits for a worker, as far as its socket has room."""
@@ -373,6 +408,7 @@ class Staff:
             taken += _numbers(datagram)
         link.signal(signal.SIGURG)
         seqs = taken + seqs
+        link.shelf.free(seqs)
         return [TakenBack(key, seqs)] if seqs else []
 
     def interrupt(self, key: int, seq: int, *, on_loop: bool) -> None:
@@ -592,6 +628,7 @@ class Staff:
             for timer in self._timers:
                 timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
             self._timers.clear()
+            self._tidying = False
             self._generation = None
             self._later(self._respawn.delay(-1, 0.0), self._start_again)
             if self._max_memory is not None:
@@ -710,6 +747,7 @@ class Staff:
         self._words.release()
         del words
         os.close(self._words_fd)
+        os.close(self._shelves_fd)
 
 
 def _given_back(ran: Ran) -> range:

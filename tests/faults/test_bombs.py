@@ -14,7 +14,7 @@ import mesh
 from mesh.wire.messages import FORM_JSON, FORM_MSGPACK, Failed, Lost, NodeItem, Reject, Result, Submit, Welcome
 from mesh.wire.payload import unpack, unpack_failure
 from tests.support.clients import connected
-from tests.support.faults import Figures, within
+from tests.support.faults import Figures, sized, within
 from tests.support.nodes import NodeProcess, write_tasks
 from tests.support.peers import PATIENCE_S, Peer
 
@@ -36,7 +36,7 @@ MANY = 3_400_000
 GROWTH = 64 << 20
 """Bytes that the node, which opens none of it, may hold beyond what it had: some bodies that have just come."""
 
-SLOWEST_S = 2.0
+SLOWEST_S = sized(4.0, 2.0)
 
 
 def ext(code: int, content: bytes) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from mesh.wire.messages import Result, Welcome
-from tests.support.faults import Figures, within
+from tests.support.faults import Figures, sized, within
 from tests.support.nodes import NodeProcess, write_tasks
 from tests.support.peers import Peer
 
@@ -26,7 +26,12 @@ def double(x: int) -> int:
 
 CALLERS = 1000
 REQUESTS = 5
-CONNECT_S = 0.5
+CONNECT_S = sized(0.9, 0.5)
+"""Seconds, the p99 of being let in; a connection that the kernel has to ask for again comes after a second."""
+
+WELCOME_S = sized(4.0, 0.5)
+"""The same of being greeted, which a client waits 5 s for; the small size runs beside other programs."""
+
 ALL_S = 30.0
 
 
@@ -145,4 +150,4 @@ def test_a_thousand_clients_at_once_are_all_answered(tmp_path: Path, figures: Ca
     connect = p99([welcomed.get(peer, ALL_S) for peer in right])
     line.more["welcome p99 ms"] = connect * 1e3
     assert line.lost == 0
-    assert connect < CONNECT_S
+    assert connect < WELCOME_S

@@ -50,8 +50,10 @@ class Milestones:
             event.set()
 
     async def reached(self, share: float) -> None:
-        """Wait until this share of all jobs has ended; it must not have ended yet."""
-        await self._due.setdefault(int(self._jobs * share), asyncio.Event()).wait()
+        """Wait until this share of all jobs has ended, if it has not yet."""
+        due = int(self._jobs * share)
+        if self._ended < due:
+            await self._due.setdefault(due, asyncio.Event()).wait()
 
 
 async def storm(ledger: Ledger, fleet: Fleet, task: str, jobs: int, line: Figures) -> Audit:

@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.clients import connected, until_started
 from tests.support.faults import Figures, sized
-from tests.support.nodes import NodeProcess, write_tasks
+from tests.support.nodes import NodeProcess, lasting_address, write_tasks
+from tests.support.processes import is_alive
 
 TASKS = """
 import asyncio, signal, subprocess, time
@@ -48,21 +48,14 @@ KINDS = ("spin", "compute", "deaf", "coro")
 GONE_S = 2.0
 
 
-def lives(process: psutil.Process) -> bool:
-    """Is it there? One that has ended and that nobody has waited for yet is not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 @pytest.mark.parametrize("round_", range(sized(1, 10)))
 async def test_a_killed_node_leaves_no_worker_and_its_ports_bind_again_at_once(
     round_: int, tmp_path: Path, figures: Callable[[str, str], Figures]
 ) -> None:
     line = figures("23", "kill -9 a node with busy workers")
     write_tasks(tmp_path, TASKS)
-    with NodeProcess(tmp_path, workers=2 * len(KINDS), bridge=True) as node:
+    front, bridge = lasting_address(), lasting_address()
+    with NodeProcess(tmp_path, "--bridge", bridge, workers=2 * len(KINDS), bind=front) as node:
         async with connected(node) as client:
             await client.wait_ready("spin")
             jobs = [client.submit(kind) for kind in KINDS for _ in range(2)]
@@ -71,9 +64,9 @@ async def test_a_killed_node_leaves_no_worker_and_its_ports_bind_again_at_once(
             assert len(family) >= 2 * len(KINDS) + 1
             node.kill()
             begun = time.monotonic()
-            with NodeProcess(tmp_path, "--bridge", node.bridge, bind=node.seed) as again:
+            with NodeProcess(tmp_path, "--bridge", bridge, bind=front) as again:
                 line.more["ready again s"] = time.monotonic() - begun
-                while left := [process for process in family if lives(process)]:
+                while left := [process for process in family if is_alive(process)]:
                     assert time.monotonic() < begun + GONE_S, left
                     await asyncio.sleep(0.01)
                 line.recover = time.monotonic() - begun

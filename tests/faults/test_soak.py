@@ -15,9 +15,10 @@ import psutil
 
 import mesh
 from tests.support.faults import FULL, Figures, sized, within
-from tests.support.fleet import Fleet, workers
+from tests.support.fleet import Fleet
 from tests.support.ledger import Ledger
 from tests.support.nodes import write_tasks
+from tests.support.processes import workers_of
 
 TASKS = """
 import os
@@ -113,7 +114,7 @@ async def at_rest(ledger: Ledger, fleet: Fleet, client: mesh.Client) -> None:
     """Wait until all jobs have ended and every process is there."""
     await ledger.settle(30.0)
     async with asyncio.timeout(30.0):
-        while any(fleet.seen(client, name) is None or len(workers(fleet[name])) < WORKERS for name in fleet):
+        while any(fleet.seen(client, name) is None or len(workers_of(fleet[name])) < WORKERS for name in fleet):
             await client.changed(timeout=0.1)
     await asyncio.sleep(1.0)  # a successor of a worker says that it is ready; nobody else is told
 

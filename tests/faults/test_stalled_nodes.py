@@ -17,6 +17,7 @@ from tests.support.faults import Figures, sized, within
 from tests.support.fleet import Fleet
 from tests.support.ledger import Ledger
 from tests.support.nodes import NodeProcess, write_tasks
+from tests.support.waiting import until
 
 TASKS = """
 import time
@@ -41,8 +42,9 @@ def once(seconds: float) -> float:
 STALL_S = 10.0
 """Seconds for which the node stands still."""
 
-TOLERANCE_S = 0.1
-"""Seconds between what a client decides and when these tests see it: they look every 20 ms."""
+TOLERANCE_S = sized(0.5, 0.1)
+"""Seconds between what a client decides and when these tests see it: they look every 20 ms, and a busy machine needs
+some."""
 
 TAKEN_OVER = (DEAD_S - 1.0, DEAD_S + 1.0)
 
@@ -178,8 +180,7 @@ async def test_a_client_that_stalls_blames_itself_and_not_the_nodes(
             await client.wait_ready("again", nodes=2)
             for number in range(8):
                 ledger.submit(client, ("again", "once")[number % 2], length, expected=length)
-            await asyncio.sleep(0.5)  # so that all of them run
-            assert len(ledger.executions()) == 8
+            await until(lambda: len(ledger.executions()) == 8)  # all of them run
             begun = time.monotonic()
             time.sleep(stall)  # noqa: ASYNC251  # the fault itself
             await ledger.settle(20.0)

@@ -99,7 +99,7 @@ async def test_forged_names_and_goodbyes_cost_no_job(
                 if n % PACE == 0:
                     await asyncio.sleep(0.01)
             own = forged(name, "a", int(node.endpoint.rpartition(":")[2]), stolen, node_id=honest.id)
-            async with asyncio.timeout(sized(10, 60)):
+            async with asyncio.timeout(sized(20, 60)):
                 while honest.id in client._finder._records:  # a full buffer may have swallowed one
                     shout(sender, announced(own, ttl=0))
                     await asyncio.sleep(0.5)

@@ -11,8 +11,9 @@ import pytest
 import mesh
 from mesh.wire.messages import VERSIONS, WRONG_VERSION, Refuse, Welcome
 from tests.support.faults import Figures
-from tests.support.nodes import NodeProcess, write_tasks
+from tests.support.nodes import NodeProcess, lasting_address, write_tasks
 from tests.support.peers import FakeNode, Peer
+from tests.support.waiting import until
 
 LOWEST, HIGHEST = VERSIONS
 
@@ -88,13 +89,14 @@ async def test_a_node_of_another_version_gets_no_job_and_the_others_serve(old: P
     with FakeNode() as foreign, NodeProcess(old) as node:
         async with mesh.Client(seeds=[foreign.seed, node.seed], mdns=False) as client:
             assert [x async for x in client.map("leaving", range(JOBS))] == list(range(JOBS))
+            await until(lambda: foreign.greetings > 0)
         assert foreign.jobs == 0
         assert foreign.greetings == 1  # asked again after a minute only
 
 
 async def test_where_only_another_version_is_spoken_the_error_names_the_reason() -> None:
     with FakeNode() as foreign:
-        async with mesh.Client(seeds=[foreign.seed], mdns=False, discovery_grace=0.5) as client:
+        async with mesh.Client(seeds=[foreign.seed], mdns=False, discovery_grace=3.0) as client:
             with pytest.raises(mesh.NoNodes, match="speaks other versions"):
                 await client.call("both", 1)
 
@@ -131,16 +133,18 @@ async def test_a_roll_out_of_new_code_fails_no_job_that_either_serves(
             except mesh.MeshError as error:
                 failed.append(error)
 
-    with NodeProcess(old) as first, NodeProcess(old) as second, ExitStack() as stack:
+    where = lasting_address()
+    with NodeProcess(old, bind=where) as first, NodeProcess(old) as second, ExitStack() as stack:
         async with mesh.Client(seeds=[first.seed, second.seed], mdns=False) as client:
             await client.wait_ready(nodes=2)
             callers = [asyncio.create_task(call(client)) for _ in range(8)]
             assert await asyncio.to_thread(first.stop) == 0
-            await asyncio.to_thread(stack.enter_context, NodeProcess(new, bind=first.seed))
+            await asyncio.to_thread(stack.enter_context, NodeProcess(new, bind=where))
             await client.wait_ready("coming")
             assert await client.call("coming", 7) == 7
             assert await asyncio.to_thread(second.stop) == 0
             await asyncio.sleep(0.2)
+            await until(lambda: answers["new"] > 0)
             enough.set()
             await asyncio.gather(*callers)
             with pytest.raises(mesh.UnknownTask):

@@ -163,6 +163,7 @@ def test_three_hosts_with_keys_form_a_mesh_and_a_fourth_gets_nothing(lab: Lab, k
         f"tcp://{address}:5750" for host in HOSTS for address in (lab.ip(host), f"[{lab.host(host).ip6}]")
     }
     for honest in logs.values():
+        honest.wait(f"the node at tcp://{lab.ip(STRANGER)}:", "is passed over: it has none of the keys")
         assert honest.count("it speaks without keys") == 1, honest.lines
         assert honest.count("its key is not in the list of those allowed") == 1, honest.lines
         assert honest.count(f"somebody at {lab.ip(STRANGER)} has a key that is not in allowed") == 1, honest.lines

@@ -39,7 +39,7 @@ with socket.create_connection((sys.argv[1], 7000)) as s:
 PING = """
 import socket, sys, time
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    s.settimeout(0.3)
+    s.settimeout(1.0)
     start = time.monotonic()
     for number in range(int(sys.argv[2])):
         s.sendto(b"%d" % number, (sys.argv[1], 7000))
@@ -91,7 +91,7 @@ def reaches(lab: Lab, source: str, target: str) -> bool:
 
 def wait_until_reached(lab: Lab, source: str, target: str) -> None:
     # ARP asks once a second, so the first try after a fault may be too early
-    wait_for(lambda: reaches(lab, source, target), 5, f"{source} to reach {target}")
+    wait_for(lambda: reaches(lab, source, target), 15, f"{source} to reach {target}")
 
 
 def round_trips(lab: Lab, target: str, count: int) -> list[float | None]:

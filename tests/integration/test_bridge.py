@@ -376,7 +376,7 @@ async def test_a_lost_worker_costs_one_line_and_the_next_one_runs() -> None:
 @on_both_loops
 async def test_a_request_whose_time_is_up_is_told_so() -> None:
     async with a_node(workers=1) as node, node.caller() as caller:
-        caller.send({"function": "hold", "timeout": 0.05}, note(1, id=1, timeout=0.05))
+        caller.send({"function": "hold", "timeout": 0.3}, note(1, id=1, timeout=0.3))
         answers = await caller.lines(2)
         started = {answer.get("id"): answer["error"]["started"] for answer in answers}
         assert {answer["error"]["type"] for answer in answers} == {"JobTimeout"}
@@ -813,7 +813,7 @@ async def test_replies_beyond_all_measure_end_the_connection(monkeypatch: pytest
 
 @on_both_loops
 async def test_an_idle_connection_is_closed_where_that_is_set() -> None:
-    async with a_node(bridge_idle=0.1) as node, node.caller() as caller:
+    async with a_node(bridge_idle=0.5) as node, node.caller() as caller:
         assert await caller.ask(note(1)) == 1
         assert await caller.end() == b""
 
@@ -909,7 +909,7 @@ async def test_a_connection_whose_answer_raises_takes_nobody_elses_along(monkeyp
         unlucky.send({"function": "hold", "args": ["poison"]})
         await node.until(lambda: sum(w.running is not None for w in node._workers.values()) == 2)
         node.release()  # both end in one turn, and what came of the second job's worker is told first
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(10):
             assert await other.line() == "well"
         assert await other.ask(note(1)) == 1
     assert faults == []

@@ -20,6 +20,7 @@ import uvloop
 import zmq
 
 import mesh
+from mesh.core.liveness import SUSPECT_S
 from mesh.core.record import ACCEPTED, STARTED, JobRecord
 from mesh.errors import (
     BadArguments,
@@ -40,7 +41,7 @@ from mesh.wire.messages import MAGIC, VERSIONS, ClientMessage, Hello
 from meshnode.worker.link import DATAGRAM, LARGE
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
-from tests.support.nodes import NodeProcess, write_tasks
+from tests.support.nodes import NodeProcess, lasting_address, write_tasks
 
 TASKS = '''
 import os, time, asyncio, pathlib
@@ -158,7 +159,7 @@ async def test_a_call_gives_the_result_by_name_and_with_named_arguments(client: 
 
 
 async def test_a_submitted_job_tells_where_it_is_and_may_be_awaited_again(client: mesh.Client) -> None:
-    job = client.submit("nap", 0.1)
+    job = client.submit("nap", 0.5)
     await job.accepted()
     assert job.node == client.nodes()[0].name
     assert job.attempt == 1
@@ -197,7 +198,7 @@ async def test_map_takes_no_more_arguments_than_it_has_under_way(client: mesh.Cl
 async def test_a_map_that_is_left_cancels_what_it_had_under_way(client: mesh.Client, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     paths = [str(notes)] * 50
-    iterator = client.map("note", paths, map(str, range(50)), [0.05] * 50)
+    iterator = client.map("note", paths, map(str, range(50)), [0.25] * 50)
     assert await anext(iterator) is None
     await iterator.aclose()  # type: ignore[attr-defined]
     async with asyncio.timeout(10):
@@ -236,6 +237,7 @@ async def test_the_ambient_client_serves_tasks_of_the_block(node: NodeProcess) -
 
 async def test_an_unknown_task_names_near_ones_within_the_grace(node: NodeProcess) -> None:
     async with connected(node, discovery_grace=0.3) as client:
+        await client.wait_ready()
         began = time.monotonic()
         with pytest.raises(UnknownTask, match=r"no node serves 'ad'; did you mean add"):
             await client.call("ad", 1)
@@ -307,7 +309,7 @@ async def test_without_a_node_there_is_an_error_within_the_grace() -> None:
 
 async def test_a_node_of_another_mesh_refuses_and_the_error_says_so(folder: Path) -> None:
     with NodeProcess(folder, "--mesh", "other") as stranger:
-        async with connected(stranger, discovery_grace=1.0) as client:
+        async with connected(stranger, discovery_grace=3.0) as client:
             with pytest.raises(NoNodes, match="One refused: this node belongs to the mesh 'other'"):
                 await client.call("add", 1)
 
@@ -315,8 +317,8 @@ async def test_a_node_of_another_mesh_refuses_and_the_error_says_so(folder: Path
 async def test_a_job_that_runs_too_long_times_out_and_a_later_one_runs(client: mesh.Client) -> None:
     began = time.monotonic()
     with pytest.raises(JobTimeout, match=r"no outcome within 0.3 s; it may have run") as caught:
-        await client.call("hurried", 0.8)
-    assert 0.25 < time.monotonic() - began < 0.75
+        await client.call("hurried", 2.5)
+    assert 0.25 < time.monotonic() - began < 2.0  # it is not waited for to the end
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.started is True
     assert await client.call("add", 1) == 1
@@ -389,7 +391,7 @@ async def test_a_job_that_runs_is_stopped_inside_its_task(client: mesh.Client) -
 
 
 async def test_a_cancelled_await_cancels_the_job_only_when_it_was_the_last(client: mesh.Client, tmp_path: Path) -> None:
-    busy = [client.submit("nap", 0.3) for _ in range(2)]
+    busy = [client.submit("nap", 1.0) for _ in range(2)]
     shared = client.submit("note", str(tmp_path / "shared"), "x")
     alone = client.submit("note", str(tmp_path / "alone"), "x")
 
@@ -409,7 +411,7 @@ async def test_a_cancelled_await_cancels_the_job_only_when_it_was_the_last(clien
 
 
 async def test_a_result_that_is_not_there_in_time_leaves_the_job_alone(client: mesh.Client) -> None:
-    job = client.submit("nap", 0.3)
+    job = client.submit("nap", 1.0)
     with pytest.raises(TimeoutError, match=r"has not ended within 0.05 s; it goes on"):
         await job.result(timeout=0.05)
     waiter = asyncio.ensure_future(job.result())
@@ -444,12 +446,12 @@ async def test_closing_with_a_bound_ends_what_is_left_and_says_what_may_have_run
     client = connected(node)
     await client.open()
     await client.wait_ready()
-    jobs = [client.submit("nap", 0.5) for _ in range(10)]
+    jobs = [client.submit("nap", 2.0) for _ in range(10)]
     accepted = asyncio.ensure_future(jobs[9].accepted())
     await until_started(client, jobs[0])
     began = time.monotonic()
     await client.close(timeout=0.1)
-    assert time.monotonic() - began < 0.45
+    assert time.monotonic() - began < 1.5
     started = set()
     for job in jobs:
         with pytest.raises(ClosedError) as caught:
@@ -466,7 +468,7 @@ async def test_an_application_that_is_cancelled_does_not_wait_for_its_jobs(node:
     async def application() -> None:
         async with connected(node) as client:
             await client.wait_ready()
-            jobs.append(client.submit("nap", 1.0))
+            jobs.append(client.submit("nap", 3.0))
             await until_started(client, jobs[0])
             started.set()
             await asyncio.Event().wait()
@@ -476,7 +478,7 @@ async def test_an_application_that_is_cancelled_does_not_wait_for_its_jobs(node:
     began = time.monotonic()
     running.cancel()
     await asyncio.wait((running,))
-    assert time.monotonic() - began < 0.8
+    assert time.monotonic() - began < 2.0
     with pytest.raises(ClosedError):
         await jobs[0]
 
@@ -512,13 +514,17 @@ async def test_whoever_keeps_books_of_all_jobs_harms_none_by_failing(
 
 
 async def test_leaving_that_is_cancelled_while_it_waits_leaves_nothing_open(node: NodeProcess) -> None:
+    leaving = asyncio.Event()
+
     async def application() -> None:
         async with connected(node) as client:
             await client.wait_ready()
-            client.submit("nap", 0.6)
+            job = client.submit("nap", 2.0)
+            await until_started(client, job)
+            leaving.set()
 
     running = asyncio.ensure_future(application())
-    await asyncio.sleep(0.3)
+    await leaving.wait()
     running.cancel()
     await asyncio.wait((running,))
     assert running.cancelled()
@@ -591,7 +597,7 @@ async def test_two_nodes_share_the_load(folder: Path) -> None:
     with NodeProcess(folder, workers=2) as one, NodeProcess(folder, workers=2) as other:
         async with connected(one, other) as client:
             await client.wait_ready(nodes=2)
-            jobs = [client.submit("nap", 0.02) for _ in range(100)]
+            jobs = [client.submit("nap", 0.05) for _ in range(100)]
             await asyncio.gather(*jobs)
             share = Counter(job.node for job in jobs)
             assert len(share) == 2
@@ -615,11 +621,12 @@ async def test_a_node_that_is_told_to_stop_finishes_what_runs_and_the_rest_goes_
 
 
 async def test_a_killed_node_costs_what_was_sent_there_and_returns_when_it_is_started_again(folder: Path) -> None:
-    with NodeProcess(folder, workers=2) as dying, NodeProcess(folder, workers=2) as staying:
+    where = lasting_address()
+    with NodeProcess(folder, workers=2, bind=where) as dying, NodeProcess(folder, workers=2) as staying:
         async with connected(dying, staying) as client:
             await client.wait_ready(nodes=2)
             names = {info.endpoint: info.name for info in client.nodes()}
-            jobs = [client.submit("nap", 0.15) for _ in range(40)]
+            jobs = [client.submit("nap", 0.5) for _ in range(20)]
             await until_started(client, *jobs[:2])
             sent = [job for job in jobs if job.node == names[dying.endpoint] and not job.done()]
             dying.kill()
@@ -631,13 +638,13 @@ async def test_a_killed_node_costs_what_was_sent_there_and_returns_when_it_is_st
                 lost.append(caught.value.started)
             took = time.monotonic() - killed
             print(f"JobLost {took * 1000:.1f} ms after the kill of the node")
-            assert took < 0.5
+            assert took < SUSPECT_S, "the lost connection tells, not the silence"
             assert lost
             assert set(lost) == {True}
             assert len(lost) <= 6
             others = await asyncio.gather(*jobs, return_exceptions=True)
             assert sum(isinstance(outcome, JobLost) for outcome in others) == len(lost)
-            with NodeProcess(folder, workers=2, bind=dying.seed):
+            with NodeProcess(folder, workers=2, bind=where):
                 await client.wait_ready(nodes=2, timeout=10)
 
 
@@ -650,7 +657,7 @@ async def test_a_killed_node_leaves_no_worker_and_its_port_is_free_at_once(folde
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             host, _, port = dying.seed.rpartition(":")
             probe.bind((host, int(port)))
-        assert psutil.wait_procs(family, timeout=2.0)[1] == []
+        assert psutil.wait_procs(family, timeout=10.0)[1] == []
 
 
 async def test_a_killed_worker_costs_only_the_job_that_it_ran_of_all_that_lay_in_its_socket(folder: Path) -> None:
@@ -734,10 +741,10 @@ async def test_rubbish_from_strangers_disturbs_nobody(client: mesh.Client, node:
             for _ in range(500):
                 dealer.send_multipart([os.urandom(n % 50) for n in range(1, 4)])
             for line in (b"GET / HTTP/1.1\r\n\r\n", os.urandom(5000), b"\xff" + bytes(9), b""):
-                with socket.create_connection((host, int(port)), timeout=2) as stream:
+                with socket.create_connection((host, int(port)), timeout=10) as stream:
                     stream.sendall(line)
             assert [x async for x in client.map("noop", range(200))] == list(range(200))
-            assert dealer.poll(2000), "whoever greets is welcome, whatever it sent before"
+            assert dealer.poll(10_000), "whoever greets is welcome, whatever it sent before"
     finally:
         context.term()
     assert client.nodes()[0].state == "alive"
@@ -761,7 +768,7 @@ async def test_a_peer_that_is_no_node_is_left_alone_and_others_serve(node: NodeP
 
 
 async def test_a_job_is_accepted_before_it_ends(client: mesh.Client) -> None:
-    job = client.submit("nap", 0.2)
+    job = client.submit("nap", 0.5)
     await job.accepted()
     assert job.state in (ACCEPTED, STARTED)
     await job

@@ -31,6 +31,7 @@ from meshnode.steering import Reloads, Steering
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, run_meshnode, write_tasks
+from tests.support.processes import suspended, workers_of
 from tests.support.waiting import until
 
 
@@ -114,17 +115,14 @@ def test_status_tells_people_and_programs_how_a_node_is(app: Path) -> None:
 async def test_status_answers_although_every_worker_hangs_and_counts_what_runs_and_waits(app: Path) -> None:
     with a_node(app, workers=2) as node:
         async with connected(node) as client:
-            jobs = [client.submit("nap", 0.3) for _ in range(2)]
+            jobs = [client.submit("nap", 2.0) for _ in range(2)]
             await until_started(client, *jobs)
-            workers = [process for process in node.family() if "worker" in " ".join(process.cmdline())]
+            workers = workers_of(node)
             assert len(workers) == 2
-            for worker in workers:
-                worker.suspend()
-            found = await asyncio.to_thread(status, app)
+            with suspended(workers):
+                found = await asyncio.to_thread(status, app)
             assert (found["state"], found["clients"], found["held"], found["running"]) == ("running", 1, 2, 2)
             assert [worker["outstanding"] for worker in found["workers"]] == [1, 1]
-            for worker in workers:
-                worker.resume()
             await asyncio.gather(*jobs)
 
 
@@ -141,7 +139,7 @@ def test_a_node_that_still_imports_is_starting_and_can_be_stopped(app: Path) -> 
             assert "is starting" in run_verb(app, "drain").stderr
             assert "is starting" in run_verb(app, "reload").stderr
             assert run_verb(app, "stop").returncode == 0
-            assert node.wait(5) == 0
+            assert node.wait(20) == 0
         finally:
             node.kill()
 
@@ -295,7 +293,7 @@ async def test_stop_f_ends_a_running_job_at_once(app: Path) -> None:
             done = await run_verb_beside(app, "stop", "-f")
             assert done.returncode == 0, done.stderr
             assert node.wait() == 5
-            assert time.monotonic() - began < 5.0
+            assert time.monotonic() - began < 20.0  # and not when the grace is over, after 30 s
             with pytest.raises(mesh.JobLost):
                 await job
 
@@ -330,7 +328,7 @@ def test_an_idle_bridge_connection_does_not_hold_a_stop_up(app: Path) -> None:
             begun.sendall(b'{"func')
             began = time.monotonic()
             assert run_verb(app, "stop").returncode == 0
-            assert time.monotonic() - began < 4.0
+            assert time.monotonic() - began < 20.0  # and not when the grace is over, after 30 s
             assert [one.recv(1000) for one in (used, silent, begun)] == [b"", b"", b""]
         assert node.wait() == 0
 
@@ -467,7 +465,7 @@ async def test_reload_of_code_that_does_not_import_says_why_and_the_old_code_sta
             done = await run_verb_beside(app, "reload")
             assert done.returncode == 1
             assert "ZeroDivisionError" in done.stderr
-            assert "not reloaded: " in node.log
+            node.wait_for_log("not reloaded: ")
             assert await client.call("version") == 1
 
 
@@ -475,7 +473,7 @@ async def test_reload_of_code_that_does_not_import_says_why_and_the_old_code_sta
 
 
 def until_state(app: Path, wanted: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while status(app)["state"] != wanted:
         assert time.monotonic() < deadline
 
@@ -520,7 +518,7 @@ def test_a_node_whose_terminal_is_closed_ends_with_it(app: Path) -> None:
             time.sleep(0.01)
         until_state(app, "running")
         os.close(ours)
-        assert node.wait(10) == 0
+        assert node.wait(20) == 0
     finally:
         node.kill()
         node.wait()

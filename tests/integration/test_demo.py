@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.support.leaks import leak_check
+from tests.support.processes import is_alive, kill
 
 __all__ = ["leak_check"]
 
@@ -56,7 +57,7 @@ class Demo:
 
     def _owns(self, process: psutil.Process, title: str) -> bool:
         try:
-            if process.status() == psutil.STATUS_ZOMBIE:
+            if not is_alive(process):
                 return False
             return os.getsid(process.pid) == self.process.pid or title in " ".join(process.cmdline())
         except (ProcessLookupError, psutil.NoSuchProcess):
@@ -76,7 +77,7 @@ def demo() -> Iterator[Demo]:
     demo = Demo()
     yield demo
     for process in demo.processes():
-        process.kill()
+        kill(process)
     demo.process.communicate()
 
 

@@ -6,7 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 import mesh
@@ -14,6 +13,7 @@ from mesh.errors import JobCancelled, JobLost, JobTimeout, PoisonTask, RemoteErr
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, write_tasks
+from tests.support.processes import workers_of
 from tests.support.waiting import until
 
 TASKS = """
@@ -155,8 +155,9 @@ async def test_a_task_is_stopped_at_its_limit_and_its_worker_killed_if_that_does
             took = time.monotonic() - began
             assert caught.value.started
             limit_s, kill_s = 0.3, 0.3
+            late_s = 3.0  # what a busy machine may need, and less than the 5 s that a kill waits where nobody says so
             assert limit_s <= took
-            assert took < limit_s + 0.5 if not kills else limit_s + kill_s <= took < limit_s + kill_s + 0.5
+            assert took < limit_s + late_s if not kills else limit_s + kill_s <= took < limit_s + kill_s + late_s
             assert (await client.call("pid") != before) is kills
 
 
@@ -253,7 +254,7 @@ async def test_a_forced_cancel_kills_the_worker_and_nothing_else(tmp_path: Path)
 async def test_a_cancelled_await_cancels_a_job_that_runs_unless_it_is_detached(tmp_path: Path) -> None:
     with NodeProcess(app(tmp_path), workers=2) as node:
         async with connected(node) as client:
-            jobs = [client.submit("anap", 0.6, word) for word in ("bound", "detached")]
+            jobs = [client.submit("anap", 1.5, word) for word in ("bound", "detached")]
             jobs[1].detach()
             await until_started(client, *jobs)
 
@@ -363,19 +364,18 @@ async def test_a_task_that_crashes_five_workers_in_a_row_is_in_quarantine(tmp_pa
 # workers that go
 
 
-def workers_of(node: NodeProcess) -> set[int]:
-    (zygote,) = psutil.Process(node.pid).children()
-    return {process.pid for process in zygote.children()}
+def pids_of_workers(node: NodeProcess) -> set[int]:
+    return {worker.pid for worker in workers_of(node)}
 
 
 async def test_a_worker_is_replaced_after_its_last_job_and_no_job_notices(tmp_path: Path) -> None:
     with NodeProcess(app(tmp_path), "--max-tasks-per-child", "20", "--max-tasks-jitter", "5", workers=2) as node:
-        before = workers_of(node)
+        before = pids_of_workers(node)
         async with connected(node) as client:
             pids = [pid async for pid in client.map("nap", [0.002] * 300)]
         assert len(pids) == 300
         assert len(set(pids)) >= 6
-        await until(lambda: len(workers_of(node)) == 2 and not before & workers_of(node))
+        await until(lambda: len(now := pids_of_workers(node)) == 2 and not before & now)
 
 
 VERSION_2 = """
@@ -404,7 +404,8 @@ async def test_a_reload_changes_the_code_under_load_and_no_job_notices(tmp_path:
             loads = [asyncio.ensure_future(load()) for _ in range(8)]
             write_tasks(tmp_path, "1 / 0\n")
             node.signal(signal.SIGHUP)
-            node.wait_for_log("not reloaded.*\n(.*\n)*.*ZeroDivisionError")
+            # Beside the loop, so that the load goes on.
+            await asyncio.to_thread(node.wait_for_log, "not reloaded.*\n(.*\n)*.*ZeroDivisionError")
             assert not any(one.done() for one in loads)
             write_tasks(tmp_path, VERSION_2)
             os.utime(tmp_path / "tasks.py", (time.time() + 5, time.time() + 5))
@@ -414,8 +415,4 @@ async def test_a_reload_changes_the_code_under_load_and_no_job_notices(tmp_path:
             await until(lambda: "new" in client.tasks())
             assert await client.call("new") == "new"
             node.wait_for_log("reloaded after")
-            await until(lambda: len(workers_of_all(node)) == 3)
-
-
-def workers_of_all(node: NodeProcess) -> set[int]:
-    return {worker.pid for zygote in psutil.Process(node.pid).children() for worker in zygote.children()}
+            await until(lambda: len(workers_of(node)) == 3)

@@ -9,6 +9,7 @@ from mesh.errors import JobTimeout, MeshBusy, UnknownTask
 from tests.support.clients import connected
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, write_tasks
+from tests.support.processes import workers_of
 from tests.support.waiting import until
 
 TASKS = """
@@ -92,7 +93,7 @@ async def test_spare_workers_come_for_a_chain_of_calls_and_go_when_it_has_ended(
     with NodeProcess(app(tmp_path), workers=3) as node:
         async with connected(node) as client, asyncio.timeout(20):
             assert await client.call("down", 5) == 5
-            await until(lambda: len(node.family()) == 1 + 3)
+            await until(lambda: len(workers_of(node)) == 3)
 
 
 async def test_a_chain_longer_than_all_spare_workers_ends_as_busy_and_not_never(tmp_path: Path) -> None:

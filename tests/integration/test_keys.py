@@ -22,13 +22,17 @@ from meshnode.guard import Guard
 from tests.support.clients import connected, until_started
 from tests.support.keyed import KeyedFront, Keys, Rogue, Wiretap, keyed_peer
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
-from tests.support.nodes import NodeProcess, free_port, run_meshnode, write_tasks
+from tests.support.nodes import NodeProcess, lasting_address, run_meshnode, write_tasks
 from tests.support.peers import Peer
+from tests.support.processes import zygote_of
 from tests.support.waiting import until
 
 NO_KEYS = {"MESH_KEYS": "none"}
 REVOKED_S = 3.0
 """Seconds until a key that was taken out is of no use any more."""
+
+GRACE_S = 3.0
+"""Seconds for a client to be turned away by all nodes before its job's error says why."""
 
 TASKS = """
 import os, pathlib, time
@@ -144,7 +148,7 @@ def test_a_node_whose_key_is_not_a_nodes_in_the_list_does_not_start(app: Path, k
 
 async def test_a_client_without_a_key_is_told_that_it_wants_one(app: Path, keys: Keys) -> None:
     with a_node(app, keys, "a") as a:
-        async with connected(a, keys="none", discovery_grace=0.5) as client:
+        async with connected(a, keys="none", discovery_grace=GRACE_S) as client:
             with pytest.raises(mesh.KeyRefused, match="docs/security") as refused:
                 await client.call("report", 1)
         assert refused.value.started is False
@@ -154,7 +158,7 @@ async def test_a_client_without_a_key_is_told_that_it_wants_one(app: Path, keys:
 async def test_a_client_with_a_key_passes_over_a_node_without(app: Path, keys: Keys) -> None:
     desk = keys.host("desk", keys.client("ada"))
     with NodeProcess(app, environment=NO_KEYS) as open_node:
-        async with connected(open_node, keys=desk, discovery_grace=0.5) as client:
+        async with connected(open_node, keys=desk, discovery_grace=GRACE_S) as client:
             with pytest.raises(mesh.KeyRefused, match="speaks without"):
                 await client.call("report", 1)
 
@@ -164,7 +168,7 @@ async def test_a_client_whose_key_no_node_accepts_is_told_which_ones(
 ) -> None:
     with a_node(app, keys, "a") as a, a_node(app, keys, "b") as b:
         desk = keys.host("desk", keys.client("late"))
-        async with connected(a, b, keys=desk, discovery_grace=0.5) as client:
+        async with connected(a, b, keys=desk, discovery_grace=GRACE_S) as client:
             with pytest.raises(mesh.KeyRefused) as refused:
                 await client.call("report", 1)
             told = str(refused.value)
@@ -173,6 +177,7 @@ async def test_a_client_whose_key_no_node_accepts_is_told_which_ones(
             keys.carry("a", "b")  # and now they do
             await client.wait_ready(nodes=2)
             assert await client.call("report", 2) == 2
+        a.wait_for_log("has a key that is not in allowed: refused")
         assert a.log.count("has a key that is not in allowed: refused") == 1
     assert sum("does not accept the key" in line for line in caplog.messages) == 2
 
@@ -182,7 +187,7 @@ async def test_a_client_that_does_not_know_a_nodes_key_passes_it_over(app: Path,
     with a_node(app, keys, "b") as b:
         keys.workshop.revoke("b")
         desk = keys.host("desk", ada)
-        async with connected(b, keys=desk, discovery_grace=0.5) as client:
+        async with connected(b, keys=desk, discovery_grace=GRACE_S) as client:
             with pytest.raises(mesh.KeyRefused, match="it has none of the keys that allowed names for nodes"):
                 await client.call("report", 1)
             assert client.nodes() == []
@@ -219,7 +224,7 @@ async def test_a_key_that_is_revoked_is_cut_off_where_it_is_connected(app: Path,
                 await goes.call("report", 1)
             await running
             assert await stays.call("report", 2) == 2
-        assert "allowed was read again: 3 keys" in a.log
+        a.wait_for_log("allowed was read again: 3 keys")
 
 
 def test_a_revoked_peer_that_says_nothing_hears_nothing_more(app: Path, keys: Keys) -> None:
@@ -299,7 +304,7 @@ async def calls(client: mesh.Client, enough: asyncio.Event) -> int:
 
 async def test_a_nodes_key_is_rotated_without_a_failed_call(app: Path, keys: Keys) -> None:
     desk = keys.host("desk", keys.client("ada"))
-    bind = f"127.0.0.1:{free_port()}"
+    bind = lasting_address()
     enough = asyncio.Event()
     with a_node(app, keys, "b") as b, a_node(app, keys, "a", bind=bind) as a:
         async with connected(a, b, keys=desk) as client:
@@ -349,7 +354,7 @@ async def test_a_plain_sockets_job_is_sent_on_between_nodes_with_keys(app: Path,
         environment = keys.environment("a", keys.of("a"))
         with NodeProcess(app, "-n", "a", "--seed", b.seed, bridge=True, environment=environment) as a:
             host, _, port = a.bridge.rpartition(":")
-            zygotes = {a.family()[0].pid, b.family()[0].pid}
+            zygotes = {zygote_of(a).pid, zygote_of(b).pid}
             async with asyncio.timeout(20):
                 ran: set[int] = set()
                 while ran != zygotes:  # until the two have met, all run at a
@@ -378,6 +383,7 @@ async def test_whoever_announces_a_nodes_key_without_its_secret_gets_no_job(
     stolen = keys.of("a").public
     secret = zmq.curve_keypair()[1].decode() if encrypted else None
     with a_node(app, keys, "a", "--mesh", mesh_name) as a, Rogue(secret) as rogue:
+        passed_over = f"the node at tcp://{rogue.seed} is passed over: it "
         forged = Record(mesh_name, secrets.token_hex(16), secrets.token_hex(8), "a", rogue.port, (1, 1),
                         ("127.0.0.1",), key=stolen)  # fmt: skip
         announcer = Announcer(forged, interfaces=["127.0.0.1"])
@@ -387,11 +393,12 @@ async def test_whoever_announces_a_nodes_key_without_its_secret_gets_no_job(
                 await until(rogue.was_tried)
                 assert [n async for n in client.map("report", range(500))] == list(range(500))
                 assert [node.endpoint for node in client.nodes()] == [a.endpoint]
+                await until(lambda: any(passed_over in line for line in caplog.messages))
         finally:
             await announcer.close()
         rogue.look()
         assert rogue.messages == 0
-    assert sum(f"the node at tcp://{rogue.seed} is passed over: it " in line for line in caplog.messages) == 1
+    assert sum(passed_over in line for line in caplog.messages) == 1
 
 
 async def test_with_keys_nothing_is_said_in_the_clear_whatever_is_offered(app: Path, keys: Keys) -> None:

@@ -27,6 +27,9 @@ __all__ = ["leak_check"]
 
 LOOPBACK = ["127.0.0.1"]
 
+PATIENCE_S = 10.0
+"""Seconds for what takes a moment on a machine that has nothing else to do."""
+
 # An address of TEST-NET-3 (RFC 5737): no host has it, so joining there fails with OSError 19.
 NOWHERE = "203.0.113.7"
 
@@ -61,14 +64,14 @@ class Watch:
         self.changes.append(change)
         self._noted.set()
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 3.0) -> None:
-        async with asyncio.timeout(timeout):
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
             while not condition():
                 self._noted.clear()
                 await self._noted.wait()
 
-    async def told(self, change: Change, timeout: float = 3.0) -> None:
-        await self.until(lambda: change in self.changes, timeout)
+    async def told(self, change: Change) -> None:
+        await self.until(lambda: change in self.changes)
 
 
 @asynccontextmanager
@@ -148,9 +151,7 @@ async def test_a_node_is_found_and_its_goodbye_loses_it(mesh: str) -> None:
     async with watching(mesh) as watch:
         async with announcing(record):
             await watch.told(Found(record))
-            goodbye = asyncio.get_running_loop().time()
-        await watch.told(Lost(record.node_id), timeout=1.0)
-        assert asyncio.get_running_loop().time() - goodbye < 1.0
+        await watch.told(Lost(record.node_id))  # what nobody takes back is believed for minutes
     assert watch.changes == [Found(record), Lost(record.node_id)]
 
 
@@ -272,7 +273,7 @@ async def test_an_announcement_follows_the_hosts_addresses(mesh: str) -> None:
         await watch.told(Found(record))
         addresses[:] = ["10.0.0.7"]
         # For a second python-zeroconf keeps the old address beside the new one.
-        await watch.told(Changed(moved), timeout=10.0)
+        await watch.told(Changed(moved))
 
 
 async def test_an_interface_that_fails_is_named_once_and_hinders_no_other(

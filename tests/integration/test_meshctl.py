@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -30,9 +29,9 @@ from mesh.keygen import Workshop
 from mesh.link import NO_KEYS, OTHER_KEY
 from mesh.operator import OperateError, Operator
 from tests.support.clients import connected, until_started
-from tests.support.fleet import workers
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, free_port, run_meshnode, write_tasks
+from tests.support.processes import suspended, workers_of
 from tests.support.waiting import until
 
 TASKS = """
@@ -62,6 +61,11 @@ def fail() -> None:
     raise ValueError("no")
 """
 
+PATIENCE_S = 15.0
+
+LOOK = "2"
+"""Seconds to look where some node or other is not found: for those that are there to say why."""
+
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -84,10 +88,24 @@ def two_nodes(app: Path) -> Iterator[tuple[NodeProcess, NodeProcess]]:
         yield one, other
 
 
+def wait_until_met(app: Path) -> None:
+    """Wait until the two are connected to each other, for which the first to come has to try again."""
+    deadline = time.monotonic() + PATIENCE_S
+    for name, other in (("web7", "web8"), ("web8", "web7")):
+        while f"node {other}" not in seen_locally(app, "connections", "-n", name).stdout:
+            assert time.monotonic() < deadline
+
+
+def seen_locally(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb of `meshnode` on this host's own nodes."""
+    return run_meshnode(app, *words, environment={"XDG_RUNTIME_DIR": str(app), "COLUMNS": "160"})
+
+
 @pytest.fixture(scope="module")
 def web(app: Path) -> Iterator[tuple[NodeProcess, NodeProcess]]:
     """Two nodes for all tests that leave their workers as they are."""
     with two_nodes(app) as nodes:
+        wait_until_met(app)
         yield nodes
 
 
@@ -103,10 +121,15 @@ Web = tuple[NodeProcess, NodeProcess]
 
 
 async def ctl(web: tuple[NodeProcess, ...], *words: str) -> Result:
-    """Run a command beside the loop, as a program would."""
+    """Run a command beside the loop, as a program would. It looks until the seeds are found, be the machine busy."""
     seeds = [word for node in web for word in ("--seed", node.seed)]
+    look = {name: {"look": PATIENCE_S} for name in group.commands}
     return await asyncio.to_thread(
-        CliRunner().invoke, group, ["--no-mdns", *seeds, *words], env={"COLUMNS": "200", "MESHCTL_SEED": ""}
+        CliRunner().invoke,
+        group,
+        ["--no-mdns", *seeds, *words],
+        env={"COLUMNS": "200", "MESHCTL_SEED": ""},
+        default_map=look,
     )
 
 
@@ -163,20 +186,15 @@ async def test_status_counts_what_is_done_and_shows_what_each_worker_runs(web: W
 
 
 async def test_status_tells_how_a_worker_ended_and_answers_although_all_hang(fresh: Web) -> None:
-    killed = workers(fresh[1])[0]
-    killed.kill()
+    workers_of(fresh[1])[0].kill()
     fresh[1].wait_for_log("ended: its worker was killed by SIGKILL")
     (found,) = await told(fresh, "status", "web8")
     assert any("was killed by SIGKILL" in worker["last_exit"] for worker in found["workers"])
     fresh[1].wait_for_log("another starts")
-    for worker in workers(fresh[1]):
-        worker.suspend()
-    try:
+    await until(lambda: len(workers_of(fresh[1])) == 2)
+    with suspended(workers_of(fresh[1])):
         (found,) = await told(fresh, "status", "web8")
         assert found["state"] == "running"
-    finally:
-        for worker in workers(fresh[1]):
-            worker.resume()
 
 
 async def test_connections_shows_clients_and_callers(web: Web, app: Path) -> None:
@@ -185,7 +203,7 @@ async def test_connections_shows_clients_and_callers(web: Web, app: Path) -> Non
     writer.write(b'{"function":"nap"}\n')
     assert await reader.readline() == b"0.0\n"
     async with connected(web[0], name="shop") as client:
-        await client.wait_ready(timeout=5)
+        await client.wait_ready()
         (found,) = await told(web, "connections", "web7")
         shop = next(one for one in found["connections"]["clients"] if one["name"] == "shop")
         assert (shop["address"], shop["held"], shop["running"]) == ("127.0.0.1", 0, 0)
@@ -195,9 +213,7 @@ async def test_connections_shows_clients_and_callers(web: Web, app: Path) -> Non
         assert bridge["requests"] >= 1
         text = await said(web, "connections", "web7")
         assert re.search(r"^web7 +shop +– +– +127\.0\.0\.1 +0 +0 ", text, re.MULTILINE)
-        local = await asyncio.to_thread(
-            run_meshnode, app, "connections", "-n", "web7", environment={"XDG_RUNTIME_DIR": str(app), "COLUMNS": "160"}
-        )
+        local = await asyncio.to_thread(seen_locally, app, "connections", "-n", "web7")
         assert re.search(r"^web7 +shop ", local.stdout, re.MULTILINE), local.stderr
     writer.close()
     await writer.wait_closed()
@@ -267,15 +283,10 @@ async def test_stack_shows_where_a_job_hangs_in_python_in_c_and_in_a_coroutine(f
 
 async def test_a_worker_that_is_stopped_cannot_tell_where_it_is_and_its_node_says_so(web: Web) -> None:
     async with connected(web[1]) as client:
-        job = client.submit("nap", 1.0)
+        job = client.submit("nap", 3.0)
         await until_started(client, job)
-        for worker in workers(web[1]):
-            worker.suspend()
-        try:
+        with suspended(workers_of(web[1])):
             done = await ctl(web, "stack", job.id.hex())
-        finally:
-            for worker in workers(web[1]):
-                worker.resume()
         assert done.exit_code == 1
         assert "takes no signals, in the state T" in done.output
         await job
@@ -287,7 +298,7 @@ async def test_a_worker_that_is_stopped_cannot_tell_where_it_is_and_its_node_say
 async def test_a_node_is_meant_by_its_host_too_where_only_one_runs_there(web: Web) -> None:
     host = (await told(web, "nodes"))[0]["host"]
     assert (await told(web[:1], "status", host))[0]["name"] == "web7"
-    assert {node["name"] for node in await told(web[:1], "wait-node", host, "--timeout", "5")} == {"web7"}
+    assert {node["name"] for node in await told(web[:1], "wait-node", host, "--timeout", "20")} == {"web7"}
     both = await ctl(web, "status", host)
     assert f"{host!r} means 2 nodes: web7@{host}, web8@{host}" in both.output
 
@@ -308,7 +319,7 @@ async def test_a_client_that_finds_a_node_twice_is_one_client_to_it(app: Path) -
         async with CountsTwins(seeds=[f"127.0.0.1:{port}", f"127.0.0.2:{port}"], mdns=False) as client:
             await client.wait_ready()
             await until(lambda: client.twins == 1)
-            for _ in range(100):
+            for _ in range(500):
                 status = (await client.ask(client.nodes()[0], "status")).status
                 assert status is not None
                 if status.clients == 1:
@@ -325,22 +336,22 @@ async def test_drain_and_undrain_and_wait_node(web: Web) -> None:
         assert await said(web, "drain", "web8", "--wait") == "web8 is drained\n"
         assert await job == 0.3
     assert "draining" in row(await said(web, "nodes"), "web8")
-    late = await ctl(web, "wait-node", "web8", "--timeout", "2")
+    late = await ctl(web, "wait-node", "web8", "--timeout", "4")
     assert late.exit_code == 1
-    assert "waited 2 s for web8: web7, web8 (draining, version" in late.output
-    await said(web, "wait-node", "web8", "--state", "draining", "--timeout", "5")
+    assert "waited 4 s for web8: web7, web8 (draining, version" in late.output
+    await said(web, "wait-node", "web8", "--state", "draining", "--timeout", "20")
     undrained = await told(web, "undrain", "--all")
     assert (sorted(undrained["done"]), undrained["wrong"]) == (["web7", "web8"], [])
     version = (await told(web, "nodes"))[0]["version"]
-    words = ("wait-node", "web7", "web8", "--nodes", "2", "--task", "nap", "--version", version, "--timeout", "5")
+    words = ("wait-node", "web7", "web8", "--nodes", "2", "--task", "nap", "--version", version, "--timeout", "20")
     assert {node["name"] for node in await told(web, *words)} == {"web7", "web8"}
     assert (await ctl(web, "wait-node", "--version", "0.0", "--timeout", "0.1")).exit_code == 1
 
 
 async def test_reload_one_after_another(fresh: Web) -> None:
-    before = {worker.pid for node in fresh for worker in workers(node)}
+    before = {worker.pid for node in fresh for worker in workers_of(node)}
     assert await said(fresh, "reload", "--all", "--wait") == "web7 has reloaded\nweb8 has reloaded\n"
-    await until(lambda: not before & {worker.pid for node in fresh for worker in workers(node)})
+    await until(lambda: not before & {worker.pid for node in fresh for worker in workers_of(node)})
     assert await said(fresh, "reload", "web7") == "web7 reloads\n"
     fresh[0].wait_for_log(r"(?s)reloaded after.*reloaded after")
 
@@ -360,26 +371,26 @@ async def test_what_is_not_said_well_is_refused_and_does_nothing(web: Web) -> No
 async def test_scale_has_more_workers_at_work_and_lets_those_too_many_end_their_jobs(fresh: Web) -> None:
     async with connected(fresh[1]) as client:
         assert await said(fresh, "scale", "web8", "4") == "web8 has 4 workers from now on\n"
-        await until(lambda: len(workers(fresh[1])) == 4)
-        jobs = [client.submit("nap", 0.6) for _ in range(4)]
+        await until(lambda: len(workers_of(fresh[1])) == 4)
+        jobs = [client.submit("nap", 4.0) for _ in range(4)]
         await until_started(client, *jobs)
         assert client.nodes()[0].workers == 4
         await said(fresh, "scale", "web8", "1")
         (found,) = await told(fresh, "status", "web8")
         assert sum(worker["leaving"] for worker in found["workers"]) == 3
-        assert await asyncio.gather(*jobs) == [0.6] * 4
-        await until(lambda: len(workers(fresh[1])) == 1)
+        assert await asyncio.gather(*jobs) == [4.0] * 4
+        await until(lambda: len(workers_of(fresh[1])) == 1)
         assert client.nodes()[0].workers == 1
         assert await client.call("nap") == 0.0
         fresh[1].signal(signal.SIGTTIN)
-        await until(lambda: len(workers(fresh[1])) == 2)
+        await until(lambda: len(workers_of(fresh[1])) == 2)
         await until(lambda: client.nodes()[0].workers == 2)
         for count in (1, 1):  # the last one stays
             fresh[1].signal(signal.SIGTTOU)
-            await until(lambda count=count: len(workers(fresh[1])) == count)  # type: ignore[misc]
+            await until(lambda count=count: len(workers_of(fresh[1])) == count)  # type: ignore[misc]
         fresh[1].wait_for_log("TTOU: this node can have 1 to 256 workers, not 0")
         await said(fresh, "scale", "web8", "2")
-        await until(lambda: len(workers(fresh[1])) == 2)
+        await until(lambda: len(workers_of(fresh[1])) == 2)
 
 
 async def test_a_slot_that_is_wanted_again_while_its_worker_leaves_gets_another_at_once(fresh: Web) -> None:
@@ -388,13 +399,13 @@ async def test_a_slot_that_is_wanted_again_while_its_worker_leaves_gets_another_
         await until_started(client, *jobs)
         for count in (1, 2):
             await said(fresh, "scale", "web8", str(count))
-        await until(lambda: len(workers(fresh[1])) == 3)
+        await until(lambda: len(workers_of(fresh[1])) == 3)
         assert await client.call("nap") == 0.0
         assert [job.state for job in jobs] == ["started", "started"]
         for job in jobs:
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        await until(lambda: len(workers(fresh[1])) == 2)
+        await until(lambda: len(workers_of(fresh[1])) == 2)
 
 
 # all at a glance
@@ -429,7 +440,7 @@ def test_q_ends_top_and_the_terminal_is_as_before(web: Web) -> None:
             shown += os.read(ours, 4096)
         except OSError:  # the other end is closed
             break
-    assert process.wait(5) == 0
+    assert process.wait(20) == 0
     assert b"\x1b[?1049l" in shown  # the screen of before is shown again
     os.close(ours)
 
@@ -446,10 +457,10 @@ async def test_doctor_finds_nothing_where_nothing_is_wrong_and_what_is(web: Web)
     assert all(abs(node["offset"]) < 2 for node in found["facts"]["nodes"])
     assert {one["name"] for node in found["facts"]["nodes"] for one in node["reach"]["neighbours"]} == {"web7", "web8"}
     nowhere = f"127.0.0.1:{free_port()}"
-    done = await ctl(web, "--seed", nowhere, "doctor", "--look", "0.5")
+    done = await ctl(web, "--seed", nowhere, "doctor", "--look", LOOK)
     assert done.exit_code == 1
     assert f"error: tcp://{nowhere}: no connection comes of it: no connection" in done.output
-    stranger = await ctl((web[0],), "-m", "stock", "doctor", "--look", "0.5")
+    stranger = await ctl((web[0],), "-m", "stock", "doctor", "--look", LOOK)
     assert stranger.exit_code == 1
     assert "no connection comes of it: this node belongs to the mesh 'default'" in stranger.output
     assert "error: mesh stock: no node of it is here" in stranger.output
@@ -511,16 +522,16 @@ async def test_only_a_key_that_operates_may_operate_a_node(app: Path, tmp_path: 
         Workshop("default", elsewhere).make(Grant(CLIENT, "late"))
         late = str(elsewhere / "client-late.key")
         for command in ("nodes", "status"):
-            shut_out = await ctl((node,), "--keys", late, command, "--look", "0.5")
+            shut_out = await ctl((node,), "--keys", late, command, "--look", LOOK)
             assert shut_out.exit_code == 2
             assert "no node lets this client in: is its key in `allowed` on their hosts?" in shut_out.output
-        found = (await ctl((node,), "--keys", late, "doctor", "--look", "0.5")).output
+        found = (await ctl((node,), "--keys", late, "doctor", "--look", LOOK)).output
         assert "the keys do not fit" in found
         assert "no node of it is here" not in found
-        found = (await by("none", "doctor", "--look", "0.5")).output
+        found = (await by("none", "doctor", "--look", LOOK)).output
         assert "the keys do not fit: it wants keys, and this client has none" in found
         async with Operator(seeds=[node.seed], mdns=False, keys=keys / "client-billing.key") as client:
-            await client.wait_ready(timeout=5)
+            await client.wait_ready()
             with pytest.raises(NotAllowed, match="does not allow to operate nodes"):
                 await client.ask(client.nodes()[0], "status")
 
@@ -534,13 +545,13 @@ async def test_who_has_no_keys_is_told_that_a_node_wants_them_whichever_end_hung
 async def test_a_question_to_a_node_that_goes_or_does_not_answer_ends(app: Path) -> None:
     with NodeProcess(app) as node:
         async with Operator(seeds=[node.seed], mdns=False) as client:
-            await client.wait_ready(timeout=5)
+            await client.wait_ready()
             about = client.nodes()[0]
             with pytest.raises(OperateError, match="is of an earlier version: it cannot be operated from elsewhere"):
                 await client.ask(dataclasses.replace(about, version=""), "status")
             with pytest.raises(OperateError, match="'stop' is no verb that this node hears from elsewhere"):
                 await client.ask(about, "stop")
-            psutil.Process(node.pid).suspend()
+            node.signal(signal.SIGSTOP)
             try:
                 with pytest.raises(OperateError, match=r"does not answer within 0\.2 s"):
                     await client.ask(about, "status", timeout=0.2)

@@ -18,6 +18,7 @@ from meshnode.web import MOST_TALKS, PATIENCE_S, REQUEST_BYTES
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, free_port, run_meshnode, write_tasks
+from tests.support.processes import workers_of
 from tests.support.waiting import until
 
 TASKS = """
@@ -183,8 +184,7 @@ async def test_a_node_without_workers_is_unhealthy_and_says_why(app: Path) -> No
     with watched(app) as node:
         assert fetch(node, "/health")[0] == 200
         (app / "good").unlink()
-        (zygote,) = psutil.Process(node.pid).children()
-        (worker,) = zygote.children()
+        (worker,) = workers_of(node)
         worker.kill()
         await until(lambda: fetch(node, "/health")[0] == 503)
         assert json.loads(fetch(node, "/health")[1])["state"] == "unhealthy"

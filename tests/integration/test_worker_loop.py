@@ -17,9 +17,12 @@ import pytest
 
 from mesh.wire.messages import Result, Submit
 from mesh.wire.payload import pack_arguments, unpack
-from meshnode.core.orders import Ran
-from meshnode.worker.link import BUFFER, Receiver, decode_ran, pack_orders, send
+from meshnode.core.orders import Place, Ran
+from meshnode.worker.link import BUFFER, Receiver, attach, decode_ran, pack_orders, send
 from meshnode.worker.loop import FLUSH_NS
+from meshnode.worker.shelf import HALF as SHELF
+from meshnode.worker.shelf import Shelf, shelf_file
+from meshnode.worker.zygote import TAKEN
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import write_with_and_without_coroutines
 
@@ -67,11 +70,13 @@ import mmap, socket, sys
 
 from meshnode.worker.catalogue import load
 from meshnode.worker.loop import WorkerLoop
+from meshnode.worker.shelf import Shelf
 
 link = socket.socket(fileno=int(sys.argv[1]))
 calls, _ = socket.socketpair()
-words = memoryview(mmap.mmap(int(sys.argv[2]), 16)).cast("Q")
-WorkerLoop(link, load([sys.argv[3]], "."), words, calls=calls, title="a worker under test").serve()
+words = memoryview(mmap.mmap(int(sys.argv[2]), 24)).cast("Q")
+shelf = Shelf(int(sys.argv[3]), 0, of_node=False)
+WorkerLoop(link, load([sys.argv[4]], "."), words, shelf, calls=calls, title="a worker under test").serve()
 """
 
 PATIENCE_S = 10.0
@@ -92,8 +97,12 @@ class Worker:
         for end in (self._ours, self._theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._words_fd = os.memfd_create("words", os.MFD_CLOEXEC)
-        os.truncate(self._words_fd, 16)
-        self._words = mmap.mmap(self._words_fd, 16)
+        os.truncate(self._words_fd, 24)
+        self._words = mmap.mmap(self._words_fd, 24)
+        self._shelves_fd = shelf_file(1)
+        self._shelf = Shelf(self._shelves_fd, 0, of_node=True)
+        self.places: list[Place | None] = []
+        """Where the bodies of outcomes lay that were heard, in their order."""
         self._receiver = Receiver()
         self._last = 0
         self.started_at = 0
@@ -105,25 +114,42 @@ class Worker:
         jobs = []
         for number, argument in enumerate(arguments, self._last + 1):
             jobs.append(Submit(number.to_bytes(16, "big"), 1, task, 0, None, None, pack_arguments([argument], {})))
-        for packet in pack_orders(self._last + 1, jobs):
+        for packet in pack_orders(self._last + 1, jobs, self._shelf):
             send(self._ours, packet, socket.MSG_DONTWAIT)
         self._last += len(jobs)
 
     def start(self) -> None:
         """Start it, and wait until it has said that it is ready."""
         self.started_at = time.perf_counter_ns()
-        command = [sys.executable, "-c", PROGRAM, str(self._theirs.fileno()), str(self._words_fd), self._module]
-        self._process = subprocess.Popen(
-            command, cwd=self._folder, pass_fds=(self._theirs.fileno(), self._words_fd), stdin=subprocess.DEVNULL
-        )
+        descriptors = (self._theirs.fileno(), self._words_fd, self._shelves_fd)
+        command = [sys.executable, "-c", PROGRAM, *map(str, descriptors), self._module]
+        self._process = subprocess.Popen(command, cwd=self._folder, pass_fds=descriptors, stdin=subprocess.DEVNULL)
         self._theirs.close()  # so that the stream ends with the worker
         assert self.hear() == []
 
     def hear(self) -> list[Ran]:
-        """Return the next datagram's outcomes."""
+        """Return the next datagram's outcomes; the bodies that lay on the shelf are there, and not yet said to be."""
         assert select.select([self._ours], [], [], PATIENCE_S)[0], "the worker says nothing"
-        datagram, _ = self._receiver.receive(self._ours)
-        return decode_ran(datagram)
+        datagram, descriptor = self._receiver.receive(self._ours)
+        told = decode_ran(datagram)
+        for ran in told:
+            self._shelf.free(range(ran.first, ran.first + len(ran.ends)))
+            if ran.place is not None:
+                ran.ends[0].body = bytes(self._shelf.look(ran.place))
+            elif descriptor is not None:
+                attach(ran.ends, descriptor)
+            self.places += [ran.place] if ran.ends else []
+        return told
+
+    def take(self, key: int) -> None:
+        """Say that all bodies up to this one have been taken from the shelf."""
+        memoryview(self._words).cast("Q")[TAKEN] = key
+
+    @property
+    def memory(self) -> int:
+        """Bytes of memory that bodies take which the worker has laid down."""
+        self._shelf.rest()
+        return os.fstat(self._shelves_fd).st_blocks * 512
 
     def hear_all(self, number: int) -> list[list[Ran]]:
         """Return the datagrams with the next outcomes, that many in all; none of them is empty."""
@@ -161,6 +187,7 @@ class Worker:
         self._theirs.close()
         self._words.close()
         os.close(self._words_fd)
+        os.close(self._shelves_fd)
 
 
 @contextmanager
@@ -281,6 +308,38 @@ def test_however_often_a_worker_is_nudged_each_outcome_is_told_once_and_in_order
         back = given_back(told)
         assert ended == [(number, number) for number in range(1, 3001) if number not in back]
         assert len(ended) + len(back) == 3000
+
+
+@pytest.mark.parametrize("module", ["tasks", "mixed"])
+def test_large_outcomes_lie_on_the_shelf_while_it_has_room_and_again_once_they_were_taken(
+    folder: Path, module: str
+) -> None:
+    bodies = [bytes([number]) * (SHELF // 4) for number in range(6)]
+    with a_worker(folder, module) as worker:
+        worker.start()
+        for number, body in enumerate(bodies, 1):
+            if number == 6:
+                worker.take(2)
+            worker.give("noop", body)
+            assert numbered(worker.hear_all(1)) == [(number, body)]
+    # A body is a little more than what the task returned, so that three find room.
+    keys = [None if place is None else place.key for place in worker.places]
+    assert keys == [1, 2, 3, None, None, 6]
+
+
+@pytest.mark.parametrize("module", ["tasks", "mixed"])
+def test_a_worker_that_has_nothing_to_do_hands_back_the_memory_of_what_was_taken(folder: Path, module: str) -> None:
+    with a_worker(folder, module) as worker:
+        worker.start()
+        for number in range(1, 4):
+            worker.give("noop", bytes(SHELF // 4))
+            worker.hear_all(1)
+            assert worker.memory > SHELF // 4
+            worker.take(number)
+            deadline = time.monotonic() + PATIENCE_S
+            while worker.memory:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
 
 
 def test_coroutines_without_places_to_share_run_in_their_order_and_are_told_at_once(folder: Path) -> None:

@@ -5,8 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,8 @@ import mesh
 from mesh.errors import JobLost
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
-from tests.support.nodes import NodeProcess, write_tasks, write_with_and_without_coroutines
+from tests.support.nodes import NodeProcess, lasting_address, write_tasks, write_with_and_without_coroutines
+from tests.support.processes import descriptors_of, kill, until_ended, workers_of, zygote_of
 from tests.support.waiting import until
 
 TASKS = '''
@@ -81,6 +81,14 @@ def crash() -> None:
 @mesh.task
 def turned(body: bytes) -> bytes:
     return body[::-1]
+
+
+@mesh.task(idempotent=True)
+def turned_once_there(body: bytes, path: str) -> bytes:
+    """Wait for a file, if there is one to wait for."""
+    while path and not os.path.exists(path):
+        time.sleep(0.005)
+    return body[::-1]
 '''
 
 COROUTINES = """
@@ -94,6 +102,13 @@ async def turned_by_coroutine(body: bytes) -> bytes:
 @mesh.task
 async def wait(seconds: float) -> int:
     await asyncio.sleep(seconds)
+    return os.getpid()
+
+
+@mesh.task
+async def wait_beside_others(path: str) -> int:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.005)
     return os.getpid()
 """
 
@@ -167,30 +182,9 @@ def numbers_in(path: Path) -> list[int]:
     return [int(word) for word in path.read_text().split()]
 
 
-def workers_of(node: NodeProcess) -> list[psutil.Process]:
-    """Return the workers: what the zygote has started, and no program of theirs."""
-    return [worker for zygote in psutil.Process(node.pid).children() for worker in zygote.children()]
-
-
-async def until_ended(processes: Sequence[psutil.Process], timeout: float = 2.0) -> None:
-    """Wait for the end of processes of others; one that its parent has not yet waited for has ended."""
-    await until(lambda: not any(is_alive(process) for process in processes), timeout)
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def memory_files_of(pid: int) -> list[str]:
     """Return the memory files of bodies that a process holds open."""
-    held = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            held.append(str(descriptor.readlink()))
-    return [name for name in held if "meshnode-body" in name]
+    return [name for name in descriptors_of(pid) if "meshnode-body" in name]
 
 
 async def all_at_once(client: mesh.Client, place: Path, count: int) -> set[int]:
@@ -225,7 +219,7 @@ async def test_a_killed_worker_costs_its_own_job_only_and_is_replaced(folder: Pa
             assert pid not in present
             assert set(await asyncio.gather(*(client.submit("nap", 0.01) for _ in range(16)))) <= present
             assert client.nodes()[0].outstanding == 0
-        assert f"process {pid}) ended: its worker was killed by SIGKILL" in node.log
+        node.wait_for_log(rf"process {pid}\) ended: its worker was killed by SIGKILL")
 
 
 @pytest.mark.parametrize("module", ["tasks", "mixed"])
@@ -239,25 +233,27 @@ async def test_a_task_that_ends_its_process_is_told_how(folder: Path, module: st
             with pytest.raises(JobLost, match=why) as caught:
                 await client.call(task)
             assert caught.value.started is True
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(10):
                 assert await client.call("nap") > 0
 
 
-async def test_a_killed_worker_costs_all_the_coroutines_that_it_ran_and_no_others(folder: Path) -> None:
+async def test_a_killed_worker_costs_all_the_coroutines_that_it_ran_and_no_others(folder: Path, tmp_path: Path) -> None:
     with NodeProcess(folder, "--concurrency", "4", module="mixed", workers=2) as node:
         async with connected(node) as client:
             await client.wait_ready()
-            jobs = [client.submit("wait", 1.0) for _ in range(8)]
+            jobs = [client.submit("wait_beside_others", str(tmp_path / "go")) for _ in range(8)]
             await until_started(client, *jobs)
             pid = workers_of(node)[0].pid
             os.kill(pid, signal.SIGKILL)
+            await until(lambda: sum(job.done() for job in jobs) == 4)
+            (tmp_path / "go").touch()
             outcomes = await asyncio.gather(*jobs, return_exceptions=True)
             lost = [outcome for outcome in outcomes if isinstance(outcome, JobLost)]
             returned = [outcome for outcome in outcomes if isinstance(outcome, int)]
             assert (len(lost), len(returned)) == (4, 4)
             assert all(error.started for error in lost)
             assert pid not in returned
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(10):
                 await asyncio.gather(*(client.submit("wait", 0.1) for _ in range(16)))
 
 
@@ -280,9 +276,9 @@ async def test_a_worker_that_keeps_dying_young_is_replaced_every_time(folder: Pa
             for _ in range(4):
                 with pytest.raises(JobLost, match="status 3"):
                     await client.call("leave")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(10):
                 assert await client.call("nap") > 0
-        assert "another starts in 0.4 s" in node.log
+        node.wait_for_log(r"another starts in 0\.4 s")
 
 
 # bodies
@@ -298,6 +294,65 @@ async def test_bodies_too_large_for_a_datagram_come_back_as_they_were(folder: Pa
             assert [result[::-1] for result in results] == bodies
             processes = [node.pid, *(worker.pid for worker in workers_of(node))]
             await until(lambda: not any(memory_files_of(pid) for pid in processes))
+
+
+def shelves(pid: int) -> int:
+    """Return the bytes of memory that lie on the shelves of a node's workers."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        if "meshnode-shelves" in str(descriptor.readlink()):
+            return descriptor.stat().st_blocks * 512
+    raise AssertionError("it has none")
+
+
+@pytest.mark.parametrize("task", ["turned", "turned_by_coroutine"])
+async def test_the_memory_of_large_bodies_is_handed_back_when_nothing_large_comes(folder: Path, task: str) -> None:
+    with NodeProcess(folder, "--concurrency", "4", module="mixed", workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            assert shelves(node.pid) == 0
+            bodies = [os.urandom(size) for size in (1 << 20, 40_000, 3 << 20, 5 << 20, 1 << 20)] * 4
+            results = await asyncio.gather(*(client.submit(task, body) for body in bodies))
+            assert [result[::-1] for result in results] == bodies
+            assert shelves(node.pid) > 0
+            await until(lambda: shelves(node.pid) == 0)
+
+
+async def test_large_bodies_that_lie_behind_a_job_that_drags_on_are_taken_back_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    with NodeProcess(folder, workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            short = [client.submit("turned_once_there", b"ab", "") for _ in range(200)]  # that they are short is known
+            assert set(await asyncio.gather(*short)) == {b"ba"}
+            go = tmp_path / "go"
+            drags = client.submit("turned_once_there", bytes(50_000), str(go))
+            bodies = [os.urandom(40_000 + number) for number in range(100)]
+            jobs = [client.submit("turned_once_there", body, "") for body in bodies]
+            async with asyncio.timeout(10):
+                assert [result[::-1] for result in await asyncio.gather(*jobs)] == bodies
+            assert not drags.done()
+            go.touch()
+            assert await drags == bytes(50_000)
+            await until(lambda: shelves(node.pid) == 0)
+
+
+async def test_large_bodies_of_a_worker_that_dies_go_to_another_and_leave_no_memory_behind(
+    folder: Path, tmp_path: Path
+) -> None:
+    with NodeProcess(folder, workers=2) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            go = tmp_path / "go"
+            bodies = [os.urandom(1 << 20) for _ in range(6)]
+            jobs = [client.submit("turned_once_there", body, str(go)) for body in bodies]
+            await until_started(client, *jobs[:2])
+            for worker in workers_of(node):
+                kill(worker)
+            go.touch()
+            async with asyncio.timeout(20):
+                assert [result[::-1] for result in await asyncio.gather(*jobs)] == bodies
+            await until(lambda: shelves(node.pid) == 0)
 
 
 # one after another
@@ -370,7 +425,7 @@ async def test_coroutines_that_may_share_a_worker_do(overlap: Path) -> None:
 
 
 async def test_after_a_kill_of_the_node_another_serves_at_the_same_port_at_once(folder: Path, tmp_path: Path) -> None:
-    with NodeProcess(folder, workers=4) as dying:
+    with NodeProcess(folder, workers=4, bind=lasting_address()) as dying:
         async with connected(dying) as client:
             await client.wait_ready()
             job = client.submit("hang", str(tmp_path / "pid"))
@@ -381,7 +436,7 @@ async def test_after_a_kill_of_the_node_another_serves_at_the_same_port_at_once(
             with NodeProcess(folder, workers=4, bind=dying.seed) as successor:
                 with pytest.raises(JobLost):
                     await job
-                async with connected(successor) as other, asyncio.timeout(5):
+                async with connected(successor) as other, asyncio.timeout(10):
                     assert await other.call("nap") not in {process.pid for process in family}
                 async with asyncio.timeout(10):
                     assert await client.call("nap") not in {process.pid for process in family}
@@ -435,9 +490,8 @@ async def test_a_killed_zygote_costs_what_ran_and_is_replaced_with_all_its_worke
             running = [client.submit("hang", str(tmp_path / name)) for name in ("one", "other")]
             waiting = [client.submit("nap") for _ in range(20)]
             await until_started(client, *running)
-            (zygote,) = psutil.Process(node.pid).children()
-            before = {worker.pid for worker in zygote.children()}
-            zygote.kill()
+            before = {worker.pid for worker in workers_of(node)}
+            zygote_of(node).kill()
             for job in running:  # they would run for 60 s
                 with pytest.raises(JobLost, match="its zygote died") as caught:
                     async with asyncio.timeout(10):
@@ -447,7 +501,7 @@ async def test_a_killed_zygote_costs_what_ran_and_is_replaced_with_all_its_worke
                 after = set(await asyncio.gather(*waiting))
             assert not after & before
             assert len(await all_at_once(client, tmp_path / "place", 2)) == 2
-        assert "the zygote ended (was killed by SIGKILL" in node.log
+        node.wait_for_log(r"the zygote ended \(was killed by SIGKILL")
         assert node.stop() == 0
 
 
@@ -458,7 +512,7 @@ async def test_a_worker_that_was_to_be_replaced_is_not_started_twice_when_the_zy
             for _ in range(4):
                 with pytest.raises(JobLost):
                     await client.call("leave")
-            psutil.Process(node.pid).children()[0].kill()
+            zygote_of(node).kill()
             node.wait_for_log("its workers with it")
             await until(lambda: len(workers_of(node)) == 1)
             async with asyncio.timeout(10):  # longer than the successor that was due would have waited
@@ -474,7 +528,7 @@ async def test_an_application_that_no_longer_imports_leaves_the_node_unhealthy_u
         async with connected(node) as client:
             await client.wait_ready()
             write_tasks(tmp_path, "1 / 0\n")
-            psutil.Process(node.pid).children()[0].kill()
+            zygote_of(node).kill()
             node.wait_for_log("unhealthy: the application cannot be loaded any more")
             node.wait_for_log("ZeroDivisionError")
             waiting = client.submit("nap")
@@ -491,7 +545,7 @@ async def test_an_application_that_serves_other_tasks_after_its_zygote_was_lost_
         async with connected(node) as client:
             await client.wait_ready()
             write_tasks(tmp_path, "@mesh.task\ndef other() -> int:\n    return 7\n")
-            psutil.Process(node.pid).children()[0].kill()
+            zygote_of(node).kill()
             await until(lambda: list(client.tasks()) == ["other"])
             assert await client.call("other") == 7
 

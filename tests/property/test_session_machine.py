@@ -176,7 +176,7 @@ class SessionMachine(RuleBasedStateMachine):
         earlier = self.handed.get((item.id, item.attempt))
         assert resent == (earlier is not None), "an attempt is handed in once, or is said to have been"
         assert not resent or earlier == here
-        assert (item.options.crashes if item.options else 0) == record.crashes < 3
+        assert (item.options.crashes if item.options else 0) == record.extras.crashes < 3
         self.free_again.discard(item.id)
         self.handed[item.id, item.attempt] = here
         if self.charged.pop(item.id, False):
@@ -253,7 +253,7 @@ class SessionMachine(RuleBasedStateMachine):
         for _ in range(count):
             record = self.job(task, b"x" * size, deadline=None if timeout is None else self.now + timeout)
             record.priority = priority
-            record.timeout = timeout
+            record.own_extras().timeout = timeout
             record.shape = None if arguments is None else (arguments, ())
             record.bounce = bounce
             if size > MAX_BODY or arguments == 2:
@@ -264,7 +264,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def job(self, task: str, body: bytes, *, deadline: float | None) -> JobRecord:
         record = JobRecord(len(self.jobs).to_bytes(16, "big"), task, body)
-        record.deadline = deadline
+        record.own_extras().deadline = deadline
         self.jobs[record.id] = record
         return record
 
@@ -355,7 +355,7 @@ class SessionMachine(RuleBasedStateMachine):
         others = [
             view for view in self.session.roster
             if view.key != node.key and view.open and view.room > 0 and record.task in view.tasks
-            and (view.about.node not in record.tried or node.about.node in record.tried)
+            and (view.about.node not in record.extras.tried or node.about.node in record.extras.tried)
         ]  # fmt: skip
         if reason == "unknown-task":
             node.withdrawn.add(submit.task)
@@ -514,18 +514,19 @@ class SessionMachine(RuleBasedStateMachine):
     def the_books_agree(self) -> None:
         unfinished = [record for record in self.jobs.values() if not record.over]
         waiting = [record for record in unfinished if record.state == PENDING]
-        delayed = [record for record in waiting if record.delayed is not None]
+        delayed = [record for record in waiting if record.extras.delayed is not None]
         assert len(self.session._waiting) == len(waiting) - len(delayed)
         assert self.session._waiting._delayed == len(delayed)
         assert sorted(record.id for record in self.session._waiting) == sorted(record.id for record in waiting)
         assert len(self.session.unfinished()) == len(unfinished)
         assert {record.id for record in self.session.unfinished()} == {record.id for record in unfinished}
         assert self.outcomes.keys() == {record.id for record in self.jobs.values() if record.over}
-        assert len(self.session._deadlines) == sum(record.deadline is not None for record in unfinished)
+        assert len(self.session._deadlines) == sum(record.extras.deadline is not None for record in unfinished)
 
     @invariant()
     def no_job_outlives_its_deadline(self) -> None:
-        late = [r for r in self.jobs.values() if not r.over and r.deadline is not None and r.deadline <= self.now]
+        timed = [(r, r.extras.deadline) for r in self.jobs.values() if not r.over]
+        late = [r for r, deadline in timed if deadline is not None and deadline <= self.now]
         assert late == []
 
     @invariant()
@@ -539,8 +540,8 @@ class SessionMachine(RuleBasedStateMachine):
         for record in self.jobs.values():
             if not record.over and record.state == PENDING:
                 serving = [view for view in self.session.roster if view.open and record.task in view.tasks]
-                others = [view for view in serving if view.about.node not in record.tried]
-                assert record.delayed is not None or not any(view.room > 0 for view in others or serving)
+                others = [view for view in serving if view.about.node not in record.extras.tried]
+                assert record.extras.delayed is not None or not any(view.room > 0 for view in others or serving)
 
     @invariant()
     def what_may_have_run_never_ends_as_if_it_had_not(self) -> None:

@@ -74,7 +74,8 @@ class SimulatedClient:
                 record = JobRecord(self._rng.randbytes(16), plan.task.name, b"args")
                 record.priority = plan.priority
                 if plan.timeout is not None and plan.timeout != plan.task.timeout:
-                    record.timeout, record.deadline = plan.timeout, self.now + plan.timeout
+                    extras = record.own_extras()
+                    extras.timeout, extras.deadline = plan.timeout, self.now + plan.timeout
                 self._ledger.submitted(plan, self.number, record, self._agenda.now)
                 records.append(record)
             self._submitted += len(records)
@@ -99,7 +100,7 @@ class SimulatedClient:
             self._turn([Heard(key, message)])
             for record in [self._ledger.jobs[job_id].record for job_id in wants]:
                 if not record.over:
-                    self._again_at.append(record.delayed[0] if record.delayed is not None else self.now)
+                    self._again_at.append(record.extras.delayed[0] if record.extras.delayed is not None else self.now)
 
     def lose(self, key: int, why: str) -> None:
         """A link is gone."""

@@ -192,7 +192,7 @@ class Ledger:
         entry.outcome, entry.ended = outcome, now
         self.open -= 1
         self._check(entry, outcome)
-        if record.deadline is not None:
+        if record.extras.deadline is not None:
             assert now <= due + PROMPT_S, f"ends {now - due:.3f} s after its deadline: {entry.story()}"
 
     # what must hold

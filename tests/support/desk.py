@@ -6,7 +6,7 @@ from typing import Any
 
 from mesh.core.effects import Close, Effect, Send, Settle
 from mesh.core.events import Event, Heard, Opening, Submitted, Tick
-from mesh.core.record import JobRecord
+from mesh.core.record import Extras, JobRecord
 from mesh.core.session import Session
 from mesh.errors import MeshError
 from mesh.wire.messages import About, Failed, NodeItem, NodeMessage, Parameter, Result, Submit, TaskSpec, Welcome
@@ -71,7 +71,7 @@ class Desk:
         self._last += 1
         record = JobRecord(self._last.to_bytes(16, "big"), task, fields.pop("body", b"args"))
         for name, value in fields.items():
-            setattr(record, name, value)
+            setattr(record.own_extras() if hasattr(Extras, name) else record, name, value)
         return record
 
     def submit(self, task: str = "add", **fields: Any) -> JobRecord:

@@ -10,12 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
 import mesh
 from mesh.seen import NodeInfo
 from tests.support.ledger import Ledger
-from tests.support.nodes import NodeProcess
+from tests.support.nodes import NodeProcess, lasting_address
 
 
 class Fleet:
@@ -31,7 +29,7 @@ class Fleet:
         self._stack = ExitStack()
         self._nodes: dict[str, NodeProcess] = {}
         self._workers = dict(zip(string.ascii_lowercase, workers, strict=False))
-        self._binds = dict.fromkeys(self._workers, "127.0.0.1:0")
+        self._binds = {name: lasting_address() for name in self._workers}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:  # ends those that have begun if another cannot
@@ -68,7 +66,6 @@ class Fleet:
         if name in self._nodes:
             self._nodes[name].__exit__(None, None, None)  # lets go of what this process held for it
         self._nodes[name] = self._stack.enter_context(node)
-        self._binds[name] = node.seed
         return node
 
     async def restart(self, name: str) -> NodeProcess:
@@ -82,16 +79,3 @@ class Fleet:
     def seen(self, client: mesh.Client, name: str) -> NodeInfo | None:
         """Return a node as a client sees it now; None if it sees none there."""
         return next((about for about in client.nodes() if about.endpoint == self._nodes[name].endpoint), None)
-
-
-def workers(node: NodeProcess) -> list[psutil.Process]:
-    """Return the worker processes of a node as of now: the children of its zygote."""
-    family = node.family()
-    return [process for process in family if _parent(process) != node.pid]
-
-
-def _parent(process: psutil.Process) -> int:
-    try:
-        return process.ppid()
-    except psutil.NoSuchProcess:
-        return 0

@@ -17,7 +17,7 @@ import pytest
 import uvloop
 
 # Sockets, threads and children may close in the background; longer than this is a leak.
-PATIENCE = 2.0  # seconds
+PATIENCE = 10.0  # seconds
 POLL = 0.01  # seconds
 
 

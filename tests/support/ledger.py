@@ -270,5 +270,7 @@ def _word(job: Job[Any], expected: object) -> str:
 def _executions(path: Path) -> Iterator[Execution]:
     with path.open() as lines:
         for line in lines:
+            if not line.endswith("\n"):
+                return  # a worker is about to write the rest
             id, attempt, pid, node, moment = line.split()
             yield Execution(id, int(attempt), int(pid), node, float(moment))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,16 +13,28 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
+from tests.support.processes import family_of, kill
+
 START_S = 20.0
 """Seconds that a node may take to be ready; a busy machine needs a few."""
 
 STOP_S = 20.0
+
+LOG_S = 5.0
+"""Seconds for the last lines of a node that has ended; whoever else holds its standard error need not be waited for."""
+
+PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to whoever connects or names none: these nobody gets by chance."""
+
+_ports = itertools.count(secrets.randbelow(len(PORTS)))
+"""Goes up from somewhere, so that test runs side by side do not look at the same one in the same moment."""
 
 
 class NodeError(Exception):
@@ -32,7 +46,8 @@ class NodeProcess:
 
     `arguments` come behind the module; `bridge` opens the Text protocol on a free port too; an empty `module` or
     `bind` is left to the node. `program` is what Python runs in place of `-m meshnode`. The log is read all the
-    time, so that the node never waits for its reader. Leaving the block ends the node and whatever it started.
+    time, so that the node never waits for its reader; what it has just said may not be there yet: `wait_for_log`.
+    Leaving the block ends the node and whatever it started.
     """
 
     def __init__(
@@ -116,11 +131,13 @@ class NodeProcess:
         self._process.send_signal(number)
 
     def wait(self, timeout: float = STOP_S) -> int:
-        """Wait for its end; return the exit code. Raises NodeError."""
+        """Wait for its end; return the exit code. All that it has said is in the log then. Raises NodeError."""
         try:
-            return self._process.wait(timeout)
+            code = self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise NodeError(f"it is still there after {timeout:g} s:\n{self.log}") from None
+        self._reader.join(LOG_S)
+        return code
 
     def stop(self, timeout: float = STOP_S) -> int:
         """Ask it to stop, and return its exit code."""
@@ -129,16 +146,14 @@ class NodeProcess:
 
     def kill(self) -> None:
         """End it as a power cut does; its workers are on their own."""
+        self.signal(signal.SIGSTOP)  # so that no job ends, and no worker comes, while its family is listed
         self._workers += self.family()
         self._process.kill()
         self._process.wait()
 
     def family(self) -> list[psutil.Process]:
         """Return the processes that it started: the zygote and the workers."""
-        try:
-            return psutil.Process(self._process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return []
+        return family_of(self._process.pid)
 
     def _end(self) -> None:
         family = self._workers + self.family()
@@ -151,7 +166,7 @@ class NodeProcess:
                 self._process.wait()
         left = psutil.wait_procs(family, timeout=2.0)[1]
         for process in left:
-            process.kill()
+            kill(process)
         self._reader.join()
         assert self._process.stderr is not None
         self._process.stderr.close()
@@ -173,8 +188,10 @@ def run_meshnode(
 
 
 def write_tasks(folder: Path, source: str, *, name: str = "tasks") -> None:
-    """Write a module of tasks."""
-    (folder / f"{name}.py").write_text("import mesh\n\n" + source)
+    """Write a module of tasks, all at once: a zygote may be about to import it."""
+    written = folder / f"{name}.new"
+    written.write_text("import mesh\n\n" + source)
+    written.replace(folder / f"{name}.py")
 
 
 def write_with_and_without_coroutines(folder: Path, tasks: str, coroutines: str) -> Path:
@@ -185,8 +202,14 @@ def write_with_and_without_coroutines(folder: Path, tasks: str, coroutines: str)
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listened on a moment ago, and that nobody gets who does not ask for this very one."""
+    while True:
+        port = PORTS[next(_ports) % len(PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+
+
+def lasting_address() -> str:
+    """Return an address of loopback to bind a node to that is to come back to it after it was away."""
+    return f"127.0.0.1:{free_port()}"

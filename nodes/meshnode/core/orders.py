@@ -1,9 +1,9 @@
 """What a node and its worker say to each other, one datagram a message. Pure: docs/decisions/0002.
 
 To the worker: `Orders`, jobs of one task, each the SUBMIT item as it came. From the worker: an array of `Ran`,
-their outcomes as the items that their owner is to hear; the node passes both on without looking inside. A body
-too large for a datagram travels beside it in a memory file, alone, its own place left empty. Orders without
-jobs ask the worker to end; an empty array from it says that it is ready.
+their outcomes as the items that their owner is to hear; the node passes both on without looking inside. The item
+of a large body travels alone, its own place left empty: the body lies on the shelf that both share, or in a memory
+file beside the datagram. Orders without jobs ask the worker to end; an empty array from it says that it is ready.
 """
 
 from msgspec import Struct
@@ -14,11 +14,20 @@ End = Result | Failed
 """How a job ended in its worker: the item for its owner."""
 
 
+class Place(Struct, array_like=True, gc=False):
+    """Where on the shelf the body of the only item lies, from the start of its sender's half, and its key there."""
+
+    at: int
+    size: int
+    key: int
+
+
 class Orders(Struct, array_like=True, gc=False):
     """Run these. `first` is the number of the first of them, counted from 1 over the worker's life."""
 
     first: int
     jobs: list[Submit]
+    place: Place | None = None
 
 
 class Call(Struct, array_like=True, gc=False):
@@ -39,3 +48,4 @@ class Ran(Struct, array_like=True, gc=False):
     longest: int
     ends: list[End]
     back: int = 0
+    place: Place | None = None

@@ -1,4 +1,4 @@
-"""A worker's end of the socketpair to its node: one datagram a message, memory files for large bodies.
+"""A worker's end of the socketpair to its node: one datagram a message, large bodies beside it.
 
 Both ends use these functions. A SEQPACKET socket keeps datagrams whole, so that the node can take one back
 out of the worker's end before the worker reads it (docs/decisions/0002).
@@ -17,6 +17,7 @@ import msgspec
 
 from mesh.wire.messages import Failed, Lost, Reject, Result, Submit
 from meshnode.core.orders import Call, End, Orders, Ran
+from meshnode.worker.shelf import Shelf
 
 BUFFER: Final = 208 * 1024
 """Bytes that Linux lets an unprivileged socket ask for as its buffer; it doubles them."""
@@ -24,9 +25,12 @@ BUFFER: Final = 208 * 1024
 DATAGRAM: Final = 160 * 1024
 """Bytes of one datagram at most: two fit into the buffer."""
 
+SHELVED: Final = 32 * 1024
+"""Bytes from which a body goes on the shelf: below, to look for its place costs as much as it saves."""
+
 LARGE: Final = 128 * 1024
-"""Bytes from which a body travels in a memory file of its own: below, two copies cost less than its system calls.
-What stands around a smaller one fits beside it."""
+"""Bytes from which a body for which the shelf has no room travels in a memory file of its own: below, two copies cost
+less than its system calls. What stands around a smaller one fits into the datagram with it."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 decode_orders: Final = msgspec.msgpack.Decoder(Orders).decode
@@ -40,29 +44,31 @@ Packet = tuple[bytes, bytes | memoryview | None]
 """A datagram, and the large body that goes with it."""
 
 
-def pack_orders(first: int, jobs: list[Submit]) -> list[Packet]:
-    """Pack orders into datagrams: one if they fit."""
-    large = _first_large(jobs)
+def pack_orders(first: int, jobs: list[Submit], shelf: Shelf | None = None) -> list[Packet]:
+    """Pack orders into datagrams: one if they fit. Bodies on the shelf have the orders' numbers as keys."""
+    large = _first_from(SHELVED if shelf else LARGE, jobs)
     if large is None:
         datagram = _encode(Orders(first, jobs))
         if len(datagram) <= DATAGRAM:
             return [(datagram, None)]
         cut = len(jobs) // 2
-        return pack_orders(first, jobs[:cut]) + pack_orders(first + cut, jobs[cut:])
+        return pack_orders(first, jobs[:cut], shelf) + pack_orders(first + cut, jobs[cut:], shelf)
     job = jobs[large]
-    alone = _encode(Orders(first + large, [msgspec.structs.replace(job, body=b"")]))
-    before = pack_orders(first, jobs[:large]) if large else []
-    after = pack_orders(first + large + 1, jobs[large + 1 :]) if large + 1 < len(jobs) else []
-    return [*before, (alone, job.body), *after]
+    before = pack_orders(first, jobs[:large], shelf) if large else []
+    place = shelf.put(first + large, job.body) if shelf else None
+    beside = place is not None or len(job.body) >= LARGE
+    alone = Orders(first + large, [msgspec.structs.replace(job, body=b"") if beside else job], place)
+    after = pack_orders(first + large + 1, jobs[large + 1 :], shelf) if large + 1 < len(jobs) else []
+    return [*before, (_encode(alone), job.body if beside and place is None else None), *after]
 
 
-def pack_ran(rans: list[Ran]) -> list[Packet]:
+def pack_ran(rans: list[Ran], shelf: Shelf | None = None) -> list[Packet]:
     """Pack outcomes into datagrams: one if they fit."""
-    if all(_first_large(ran.ends) is None for ran in rans):
+    if all(_first_from(SHELVED if shelf else LARGE, ran.ends) is None for ran in rans):
         datagram = _encode(rans)
         if len(datagram) <= DATAGRAM:
             return [(datagram, None)]
-    return [packet for ran in rans for packet in _pack_one(ran)]
+    return [packet for ran in rans for packet in _pack_one(ran, shelf)]
 
 
 def pack_call(call: Call) -> Packet:
@@ -80,21 +86,24 @@ def pack_answer(answer: Result | Failed | Reject | Lost) -> Packet:
     return _encode(answer), None
 
 
-def _pack_one(ran: Ran) -> list[Packet]:
+def _pack_one(ran: Ran, shelf: Shelf | None) -> list[Packet]:
     ends = ran.ends
-    large = _first_large(ends)
+    large = _first_from(SHELVED if shelf else LARGE, ends)
     if large is None:
         datagram = _encode([ran])
         if len(datagram) <= DATAGRAM:
             return [(datagram, None)]
         cut = len(ends) // 2
-        return _pack_one(_part(ran, 0, cut)) + _pack_one(_part(ran, cut, len(ends)))
+        return _pack_one(_part(ran, 0, cut), shelf) + _pack_one(_part(ran, cut, len(ends)), shelf)
     end = ends[large]
     alone = _part(ran, large, large + 1)
-    alone.ends[0] = msgspec.structs.replace(end, body=b"")
-    before = _pack_one(_part(ran, 0, large)) if large else []
-    after = _pack_one(_part(ran, large + 1, len(ends))) if large + 1 < len(ends) else []
-    return [*before, (_encode([alone]), end.body), *after]
+    before = _pack_one(_part(ran, 0, large), shelf) if large else []
+    place = alone.place = shelf.put_next(end.body) if shelf else None
+    beside = place is not None or len(end.body) >= LARGE
+    if beside:
+        alone.ends[0] = msgspec.structs.replace(end, body=b"")
+    after = _pack_one(_part(ran, large + 1, len(ends)), shelf) if large + 1 < len(ends) else []
+    return [*before, (_encode([alone]), end.body if beside and place is None else None), *after]
 
 
 def _part(ran: Ran, start: int, stop: int) -> Ran:
@@ -103,9 +112,10 @@ def _part(ran: Ran, start: int, stop: int) -> Ran:
     return Ran(ran.first + start, share, ran.longest, ran.ends[start:stop])
 
 
-def _first_large(items: Sequence[Submit | End]) -> int | None:
+def _first_from(least: int, items: Sequence[Submit | End]) -> int | None:
+    """Which is the first with a body of so many bytes or more."""
     for n, item in enumerate(items):
-        if len(item.body) >= LARGE:
+        if len(item.body) >= least:
             return n
     return None
 

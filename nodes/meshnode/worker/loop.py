@@ -29,6 +29,7 @@ from meshnode.worker.catalogue import Application
 from meshnode.worker.coroutine import run_async
 from meshnode.worker.link import Receiver, attach, decode_answer, decode_orders, pack_call, pack_ran, send
 from meshnode.worker.runner import Runner, failed, over_limit
+from meshnode.worker.shelf import Shelf
 from meshnode.worker.stacks import tell_when_asked
 
 if TYPE_CHECKING:
@@ -37,8 +38,11 @@ if TYPE_CHECKING:
 READY = b"\x90"
 """The first datagram of a worker that has set up: an empty array (of `Ran`)."""
 
-_BUSY_TIMEVAL = struct.pack("ll", 0, 100_000)
-"""For 100 ms a worker that waits still shows the task that it ran: to change the title costs as much as a small job."""
+IDLE_S = 0.1
+"""Seconds for which a worker that waits still shows the task that it ran, and keeps the memory of its shelf: to change
+the title costs as much as a small job, and new memory more than a large body."""
+
+_IDLE_TIMEVAL = struct.pack("ll", 0, int(IDLE_S * 1e6))
 
 FLUSH_NS = 500_000
 """Nanoseconds for which a worker keeps outcomes at most while it goes on with jobs that it has; it sends them at once
@@ -48,7 +52,8 @@ when it has none."""
 class WorkerLoop:
     """Serves one worker until its node closes the socket or asks it to end.
 
-    `words` are two of memory shared with the node: the number of the last order taken up, and that of one to stop.
+    `words` are three of memory shared with the node: the number of the last order taken up, that of one to stop, and
+    the key of the body that the node has taken from the `shelf` last.
     `calls` is the socket for calls that tasks make of others. `concurrency`: coroutines that run at once; with 1 they
     run one after another, as sync jobs do, and nothing is read meanwhile. `limit`: seconds that a task may run which
     does not say so itself.
@@ -59,6 +64,7 @@ class WorkerLoop:
         link: socket.socket,
         application: Application,
         words: "memoryview[int]",
+        shelf: Shelf,
         *,
         calls: socket.socket,
         title: str,
@@ -72,7 +78,10 @@ class WorkerLoop:
         self._calls = calls
         self._answers = Receiver()
         self._started = words[:1]
-        self._stop = words[1:]
+        self._stop = words[1:2]
+        self._taken = words[2:]
+        self._shelf = shelf
+        self._tidying = False
         self._title = title
         self._shown = ""
         self._receiver = Receiver()
@@ -156,7 +165,7 @@ class WorkerLoop:
     # taking orders
 
     def _serve_blocking(self) -> None:
-        self._link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _BUSY_TIMEVAL)
+        self._link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _IDLE_TIMEVAL)
         arrived = select.poll()
         arrived.register(self._link.fileno(), select.POLLIN)
         while True:
@@ -166,6 +175,7 @@ class WorkerLoop:
                 orders = self._receive(0)
             except BlockingIOError:
                 self._show("idle")
+                self._rest()
                 arrived.poll()
                 continue
             if orders is None:
@@ -178,6 +188,9 @@ class WorkerLoop:
         while not self._ending or self._coroutines:
             if not self._coroutines:
                 self._show("idle")
+                if self._shelf.held and not self._tidying:
+                    self._tidying = True
+                    loop.call_later(IDLE_S, self._rest)
             loop.run_forever()
             while self._orders:
                 orders = self._orders.popleft()
@@ -220,7 +233,10 @@ class WorkerLoop:
         if not datagram:
             return None
         orders = decode_orders(datagram)
-        attach(orders.jobs, descriptor)
+        if orders.place is None:
+            attach(orders.jobs, descriptor)
+        else:
+            orders.jobs[0].body = self._shelf.look(orders.place)
         return orders if orders.jobs or orders.first else None
 
     # calls that tasks make
@@ -390,14 +406,26 @@ class WorkerLoop:
         self._sending = True
         ran: list[Ran] = []
         try:
+            if self._shelf.lent:
+                self._shelf.free_until(self._taken[0])
             while ran := self._take_ran():
-                for packet in pack_ran(ran):
+                for packet in pack_ran(ran, self._shelf):
                     send(self._link, packet)
         except (BrokenPipeError, ConnectionError):
             self._ending = True  # the node is gone; so are we, as soon as the socket says so
         except BaseException:
             self._ran[:0] = ran  # for the next time; the node passes over what it has heard already
             raise
+        finally:
+            self._sending = False
+
+    def _rest(self) -> None:
+        """Hand back the shelf's memory if it is not in use. What sends, and may come at any point, is kept out."""
+        self._tidying = False
+        self._sending = True
+        try:
+            self._shelf.free_until(self._taken[0])
+            self._shelf.rest()
         finally:
             self._sending = False
 

@@ -25,17 +25,22 @@ from mesh.wire.messages import TaskSpec
 from meshnode.worker.catalogue import Application, load
 from meshnode.worker.journal import Journal, install
 from meshnode.worker.loop import WorkerLoop, ignore_signal
+from meshnode.worker.shelf import Shelf
 
 PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that the kernel sends when the thread that forked us ends."""
 
 
-WORDS = 2
-"""Words of shared memory for each worker: the number of the order taken up last, and of one to stop."""
+WORDS = 3
+"""Words of shared memory for each worker: the number of the order taken up last, of one to stop, and the key of the
+body that the node has taken from the shelf last."""
+
+TAKEN = 2
+"""Which of a worker's words the last one is."""
 
 
 class Config(msgspec.Struct):
-    """What the node tells its zygote first. `places`: workers that there may be at a time, each with its words."""
+    """What the node tells its zygote first. `places`: workers that there may be at a time, each with words, shelf."""
 
     node: str
     targets: list[str]
@@ -49,7 +54,7 @@ class Config(msgspec.Struct):
 
 
 class Order(msgspec.Struct, array_like=True):
-    """Node → zygote: fork the worker of a slot; its words are those of a place. Its sockets come with the datagram."""
+    """Node → zygote: fork the worker of a slot; words and shelf are those of a place. Its sockets come with this."""
 
     slot: int
     place: int
@@ -106,9 +111,12 @@ def die_with_parent(parent: int) -> None:
 class Zygote:
     """Forks workers on demand and reports their ends."""
 
-    def __init__(self, control: socket.socket, words: "memoryview[int]", config: Config, *, journal: Journal) -> None:
+    def __init__(
+        self, control: socket.socket, words: "memoryview[int]", shelves: int, config: Config, *, journal: Journal
+    ) -> None:
         self._control = control
         self._words = words
+        self._shelves = shelves
         self._config = config
         self._journal = journal
         self._pid = os.getpid()
@@ -185,6 +193,7 @@ class Zygote:
                 link,
                 application,
                 words,
+                Shelf(self._shelves, order.place, of_node=False),
                 calls=calls,
                 title=f"meshnode {self._config.node} worker {order.slot}",
                 concurrency=self._config.concurrency,
@@ -220,9 +229,10 @@ def _explain(error: BaseException, config: Config) -> str:
 
 
 def main() -> int:
-    """Run as `python -m meshnode.worker.zygote CONTROL WORDS PARENT`: two descriptors and a process id."""
-    control_fd, words_fd, parent = (int(word) for word in sys.argv[1:4])
+    """Run as `python -m meshnode.worker.zygote CONTROL WORDS SHELVES PARENT`: descriptors and a process id."""
+    control_fd, words_fd, shelves_fd, parent = (int(word) for word in sys.argv[1:5])
     die_with_parent(parent)
+    os.set_inheritable(shelves_fd, False)  # nothing for the programs that tasks start
     control = socket.socket(fileno=control_fd)
     config = decode_config(control.recv(1 << 20))
     setproctitle.setproctitle(f"meshnode {config.node} zygote")
@@ -237,7 +247,7 @@ def main() -> int:
     install(journal, config.log_level)
     gc.collect()
     gc.freeze()  # what was imported stays shared between the workers: no collection touches it
-    Zygote(control, memoryview(shared).cast("Q"), config, journal=journal).serve(loaded)
+    Zygote(control, memoryview(shared).cast("Q"), shelves_fd, config, journal=journal).serve(loaded)
     return 0
 
 

@@ -44,6 +44,20 @@ def failed(message: str) -> Failed:
     return Failed(JOB_ID, 1, pack_failure(Failure("app.Odd", message)))
 
 
+async def test_the_id_of_a_clients_job_is_put_together_from_what_they_all_share_and_its_number() -> None:
+    assert a_job().id == JOB_ID
+    assert Job(FakeClient(), b"together", "add", b"", 258).id == b"together" + bytes(6) + b"\1\2"
+    assert Job(FakeClient(), b"together", "add", b"", 0).id == b"together" + bytes(8)
+
+
+async def test_what_few_jobs_have_is_one_jobs_alone_once_it_is_written() -> None:
+    job, other = a_job(), a_job()
+    assert job.extras is other.extras
+    job.own_extras().timeout = 2.0
+    assert (job.extras.timeout, other.extras.timeout) == (2.0, None)
+    assert job.own_extras() is job.extras
+
+
 async def test_a_result_is_given_to_all_who_ask_before_and_after() -> None:
     job = a_job()
     early = asyncio.ensure_future(job.result())

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from mesh.wire.messages import Failed, Options, Result, Submit
-from meshnode.core.orders import End, Orders, Ran
+from meshnode.core.orders import End, Orders, Place, Ran
 from meshnode.worker.link import (
     BUFFER,
     DATAGRAM,
     LARGE,
+    SHELVED,
     Packet,
     Receiver,
     attach,
@@ -27,12 +28,16 @@ from meshnode.worker.link import (
     read_memory_file,
     send,
 )
+from meshnode.worker.shelf import HALF as SHELF
+from meshnode.worker.shelf import Shelf, shelf_file
 
 BIG = LARGE - 1
 """The size of the largest body that is no large one."""
 
 HALF = DATAGRAM * 2 // 5
 """A size of which two bodies fit into a datagram, and three do not."""
+
+HALF_SHELF = SHELF // 2
 
 FEW = DATAGRAM // 400
 """A size of which some hundreds fit into a datagram."""
@@ -213,6 +218,79 @@ def test_packing_leaves_the_outcomes_as_they_are() -> None:
 
 def test_orders_without_jobs_are_one_datagram() -> None:
     assert [decode_orders(datagram) for datagram, _ in pack_orders(0, [])] == [Orders(0, [])]
+
+
+# on the shelf
+
+
+@pytest.fixture
+def shelves() -> Iterator[tuple[Shelf, Shelf]]:
+    """The node's end and the worker's."""
+    file = shelf_file(1)
+    yield Shelf(file, 0, of_node=True), Shelf(file, 0, of_node=False)
+    os.close(file)
+
+
+def taken_orders(packets: Sequence[Packet], shelf: Shelf) -> list[Orders]:
+    """What a worker reads, also from the shelf."""
+    read = opened_orders(packets)
+    for orders in read:
+        if orders.place is not None:
+            orders.jobs[0].body = bytes(shelf.look(orders.place))
+            orders.place = None
+    return read
+
+
+def taken_ran(packets: Sequence[Packet], shelf: Shelf) -> list[Ran]:
+    """What a node reads, also from the shelf."""
+    read = opened_ran(packets)
+    for one in read:
+        if one.place is not None:
+            one.ends[0].body = bytes(shelf.look(one.place))
+            one.place = None
+    return read
+
+
+@pytest.mark.parametrize("sizes", [*MIXES, [SHELVED - 1, SHELVED, BIG], [HALF_SHELF, HALF_SHELF, LARGE, SHELVED, 0]])
+def test_with_a_shelf_all_keep_their_numbers_and_their_order_whether_it_has_room_or_not(
+    shelves: tuple[Shelf, Shelf], sizes: list[int]
+) -> None:
+    node, worker = shelves
+    orders = pack_orders(41, jobs(*sizes), node)
+    assert numbered(taken_orders(orders, worker)) == list(enumerate(jobs(*sizes), 41))
+    told = pack_ran([ran(*sizes, first=41), ran(0, first=99)], worker)
+    assert numbered_ends(taken_ran(told, node)) == [*enumerate(ran(*sizes).ends, 41), *enumerate(ran(0).ends, 99)]
+    assert all(0 < len(datagram) <= DATAGRAM for datagram, _ in [*orders, *told])
+
+
+def test_a_body_goes_on_the_shelf_alone_under_its_orders_number_and_needs_no_descriptor(
+    shelves: tuple[Shelf, Shelf],
+) -> None:
+    node, _ = shelves
+    packets = pack_orders(5, jobs(3, SHELVED, SHELVED - 1, 10 * LARGE), node)
+    assert [large for _, large in packets] == [None] * 4
+    places = [decode_orders(datagram).place for datagram, _ in packets]
+    assert places == [None, Place(0, SHELVED, 6), None, Place(SHELVED, 10 * LARGE, 8)]
+    assert set(node.lent) == {6, 8}
+
+
+def test_bodies_of_outcomes_get_keys_that_rise_in_the_order_in_which_they_are_sent(
+    shelves: tuple[Shelf, Shelf],
+) -> None:
+    _, worker = shelves
+    packets = pack_ran([ran(SHELVED, 0, SHELVED, first=1), ran(SHELVED, first=4)], worker)
+    places = [one.place for datagram, _ in packets for one in decode_ran(datagram)]
+    assert [place.key for place in places if place is not None] == [1, 2, 3]
+
+
+def test_where_the_shelf_is_full_a_body_lies_in_the_datagram_or_if_it_is_large_in_a_memory_file(
+    shelves: tuple[Shelf, Shelf],
+) -> None:
+    node, _ = shelves
+    assert node.put(0, bytes(2 * HALF_SHELF)) is not None
+    packets = pack_orders(1, jobs(SHELVED, LARGE, BIG), node)
+    assert [large for _, large in packets] == [None, jobs(0, LARGE)[1].body, None]
+    assert all(decode_orders(datagram).place is None for datagram, _ in packets)
 
 
 # through a socket

@@ -7,7 +7,7 @@ import pytest
 
 from mesh.core.attempts import LATER_MOST, LATEST_S, MOST_TRIED, POISON, Attempts, options
 from mesh.core.budget import FLOOR, PERIOD_S
-from mesh.core.record import JobRecord
+from mesh.core.record import Extras, JobRecord
 from mesh.core.roster import NodeView, ServedTask
 from mesh.errors import JobCancelled, JobLost, JobTimeout, MeshBusy, MeshError, PayloadTooLarge, PoisonTask
 from mesh.wire.messages import About, Failed, Lost, Options, Reject, RetrySpec, TaskSpec
@@ -35,7 +35,7 @@ def node(number: int = 1, epoch: bytes = b"epoch---") -> NodeView:
 def job(**fields: Any) -> JobRecord:
     record = JobRecord(JOB_ID, "task", b"")
     for name, value in fields.items():
-        setattr(record, name, value)
+        setattr(record.own_extras() if hasattr(Extras, name) else record, name, value)
     return record
 
 
@@ -68,7 +68,7 @@ def test_a_failure_is_the_outcome_unless_another_attempt_is_wanted_and_allowed(
 ) -> None:
     item = failed(again)
     assert attempts().after_failure(node(), record, policy(2, 1.0, 9.0), item, 0.0) is item
-    assert (record.attempt, record.tried, record.began) == (1, (), False)
+    assert (record.attempt, record.extras.tried, record.began) == (1, (), False)
 
 
 def test_waits_double_up_to_their_cap_and_are_never_shorter_than_the_task_asks() -> None:
@@ -76,7 +76,7 @@ def test_waits_double_up_to_their_cap_and_are_never_shorter_than_the_task_asks()
     waits = [some.after_failure(node(), record, policy(6, 1.0, 5.0), failed(), 0.0) for _ in range(5)]
     assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
     assert some.after_failure(node(), record, policy(6, 1.0, 5.0), failed(7.5), 0.0) == 7.5
-    assert (record.attempt, record.retries, record.began) == (7, 6, True)
+    assert (record.attempt, record.extras.retries, record.began) == (7, 6, True)
 
 
 @pytest.mark.parametrize("served", [None, ONCE])
@@ -130,7 +130,7 @@ def test_a_job_goes_elsewhere_from_a_worker_that_died_until_it_has_killed_too_ma
     some, record = attempts(), job()
     for number in range(1, POISON):
         assert some.after_loss(node(number), record, SAFE, lost(), 0.0) == 0.0
-        assert (record.attempt, record.crashes, len(record.tried)) == (number + 1, number, number)
+        assert (record.attempt, record.extras.crashes, len(record.extras.tried)) == (number + 1, number, number)
     assert isinstance(some.after_loss(node(9), record, SAFE, lost(), 0.0), PoisonTask)
 
 
@@ -145,7 +145,7 @@ def test_a_job_that_may_run_once_only_is_lost(served: ServedTask | None) -> None
 def test_a_job_that_had_not_begun_goes_on_whatever_its_task(reason: str) -> None:
     record = job()
     assert attempts().after_loss(node(), record, None, lost(reason, started=False), 0.0) == 0.0
-    assert (record.crashes, record.began, record.attempt) == (0, False, 2)
+    assert (record.extras.crashes, record.began, record.attempt) == (0, False, 2)
 
 
 def test_a_cancelled_job_is_lost_and_one_that_does_not_wait_goes_home() -> None:
@@ -154,7 +154,7 @@ def test_a_cancelled_job_is_lost_and_one_that_does_not_wait_goes_home() -> None:
     error = attempts().after_loss(node(), record, SAFE, lost(), 0.0)
     assert isinstance(error, MeshBusy)
     assert error.started is True
-    assert not record.tried
+    assert not record.extras.tried
 
 
 def test_a_lost_job_whose_turn_in_the_budget_comes_too_late_is_lost() -> None:
@@ -169,11 +169,11 @@ def test_a_lost_job_whose_turn_in_the_budget_comes_too_late_is_lost() -> None:
 def test_a_job_of_a_node_that_is_gone_is_resent_there_and_made_anew_elsewhere() -> None:
     some, record = attempts(), job(priority=7, forwarded=True)
     assert some.after_silence(node(), record, SAFE, "gone", ended=False) == 0.0
-    assert (record.attempt, record.began, record.lost_at) == (1, True, (node().about.node, b"epoch---"))
+    assert (record.attempt, record.began, record.extras.lost_at) == (1, True, (node().about.node, b"epoch---"))
     assert options(node(), record) == Options(7, True, 0, True)
     assert options(node(), record) == Options(7, True, 0, True)
     assert options(node(epoch=b"epoch--2"), record) == Options(7, True, 0, False)
-    assert (record.attempt, record.lost_at) == (2, None)
+    assert (record.attempt, record.extras.lost_at) == (2, None)
     assert options(node(), record) == Options(7, True)
     assert record.attempt == 2
 
@@ -181,7 +181,7 @@ def test_a_job_of_a_node_that_is_gone_is_resent_there_and_made_anew_elsewhere() 
 def test_a_job_that_its_node_has_forgotten_is_made_anew() -> None:
     some, record = attempts(), job()
     assert some.after_silence(node(), record, SAFE, "forgotten", ended=True) == 0.0
-    assert (record.attempt, record.lost_at) == (2, None)
+    assert (record.attempt, record.extras.lost_at) == (2, None)
 
 
 def test_the_jobs_of_a_dead_node_do_not_wait_for_the_budget() -> None:
@@ -200,7 +200,7 @@ def test_only_so_many_nodes_are_remembered_as_tried_and_each_once() -> None:
     some, record = attempts(), job()
     for number in [*range(1, MOST_TRIED + 3), MOST_TRIED]:
         some.after_silence(node(number), record, SAFE, "gone", ended=True)
-    assert record.tried == tuple(f"{number:032x}" for number in range(3, MOST_TRIED + 3))
+    assert record.extras.tried == tuple(f"{number:032x}" for number in range(3, MOST_TRIED + 3))
 
 
 # a job that was rejected
@@ -225,7 +225,7 @@ def test_a_rejected_job_may_end_and_surely_did_not_run(reason: str, record: JobR
 def test_a_rejected_job_waits_for_another_node_as_the_same_attempt() -> None:
     record = job()
     assert attempts().after_rejection(record, Reject(JOB_ID, 1, "busy", "")) == 0.0
-    assert (record.attempt, record.tried) == (1, ())
+    assert (record.attempt, record.extras.tried) == (1, ())
 
 
 def test_every_attempt_belongs_to_the_jobs_own_trace() -> None:

@@ -19,7 +19,7 @@ def test_jobs_come_due_in_the_order_of_their_deadlines() -> None:
     assert list(deadlines.due(2.9)) == []
     assert list(deadlines.due(3.0)) == [early, same]
     assert deadlines.next() == 9.0
-    assert (early.deadline, early.alarm) == (3.0, None)
+    assert (early.extras.deadline, early.alarm) == (3.0, None)
     assert len(deadlines) == 1
     assert list(deadlines.due(10.0)) == [late]
     assert deadlines.next() is None

@@ -407,9 +407,9 @@ def test_when_a_quarantine_is_over_the_time_of_the_task_holds_for_what_waited() 
     desk.hear(1, Reject(first.id, 1, "quarantined", ""), window=1)
     desk.now = 1.0
     waits = desk.submit()
-    assert waits.deadline is None
+    assert waits.extras.deadline is None
     keep_alive(desk, QUARANTINE_S + BEAT_S, 1)
-    assert waits.deadline == 13.0
+    assert waits.extras.deadline == 13.0
 
 
 # ejection

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mesh.core.record import DONE, SENT, JobRecord
+from mesh.core.record import DONE, SENT, Extras, JobRecord
 from mesh.core.roster import NodeView, Roster
 from mesh.core.unserved import MOST_NAMED, Unserved
 from mesh.errors import KeyRefused, MeshError, NoNodes, PoisonTask, UnknownTask
@@ -33,7 +33,7 @@ def verdict(record: JobRecord, made: Roster, *, met_any: bool = False) -> MeshEr
 def job(**fields: object) -> JobRecord:
     record = JobRecord(bytes(16), "add", b"")
     for name, value in fields.items():
-        setattr(record, name, value)
+        setattr(record.own_extras() if hasattr(Extras, name) else record, name, value)
     return record
 
 

@@ -107,7 +107,7 @@ def test_a_job_that_waits_for_its_time_does_not_wait_for_room_until_then() -> No
     assert waiting.come_of_time(4.9) == []
     assert waiting.come_of_time(5.0) == [early]
     assert (len(waiting), numbers(waiting), waiting.next_time()) == (2, [2, 3, 1], 9.0)
-    assert early.delayed is None
+    assert early.extras.delayed is None
 
 
 def test_a_job_that_ends_while_it_waits_for_its_time_is_let_go_of() -> None:
@@ -127,7 +127,7 @@ def test_a_job_that_ends_while_it_waits_for_its_time_is_let_go_of() -> None:
 def test_jobs_are_kept_apart_by_the_nodes_that_they_are_not_to_go_to() -> None:
     waiting = Waiting()
     tried = job(2)
-    tried.tried = ("node",)
+    tried.own_extras().tried = ("node",)
     waiting.add([job(1)])
     waiting.add([tried])
     assert [key for _, key, _ in waiting.queues()] == [("add", ()), ("add", ("node",))]
