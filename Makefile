@@ -56,11 +56,11 @@ pure: setup  ## the cores' tests with the modules as plain Python, as they run w
 bench: compiled  ## this machine against the targets, in under 10 minutes; ARGS=--quick: in under one
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-hosts: compiled  ## several hosts, also whole systems that Ansible rolls out to, in under 20 minutes; needs root
+hosts: compiled  ## several hosts, also whole systems that Ansible rolls out to, in about 13 minutes; needs root
 	@sh tests/support/debian.sh iproute2 nftables avahi-daemon avahi-utils dbus systemd-container mmdebstrap openssh-client
 	@REQUIRE_LAB=1 $(BIN)/python -m pytest -q -m lab tests/hosts
 
-fuzz: compiled  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; some 8 minutes
+fuzz: compiled  ## hostile input from a seed, a million messages, a million lines, a hundred thousand connections; 4 to 8 minutes
 	@FAULTS=full $(BIN)/python -m pytest -q tests/fuzz tests/faults/test_fuzz.py
 
 faults: compiled  ## nodes killed, stopped, cut off and starved, at the full sizes, of which the soak alone takes 15 minutes

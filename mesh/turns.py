@@ -125,6 +125,7 @@ class Turns:
             record.state = DONE
             outcomes.append((record, ClosedError("the client was closed before the job ended", started=started)))
         self._submitted.clear()
+        self._events.clear()  # of what was not heard any more: it leads to jobs, and these back here
         Turns._settled(self, outcomes)
         self._session.forget_jobs()
         for view in self._session.roster:

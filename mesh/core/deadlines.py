@@ -48,6 +48,13 @@ class Alarms(Generic[T]):
             self._alarms = [alarm for alarm in self._alarms if alarm[2] is not None]
             heapq.heapify(self._alarms)
 
+    def forget(self) -> None:
+        """Let go of all records; those that are kept lead to their alarms, and these no longer back."""
+        for alarm in self._alarms:
+            alarm[2] = None
+        self._alarms.clear()
+        self._live = 0
+
     def next(self) -> float | None:
         """When the next alarm is due; None for never."""
         return self._alarms[0][0] if self._alarms else None

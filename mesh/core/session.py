@@ -142,8 +142,8 @@ class Session:
 
     def forget_jobs(self) -> None:
         """Let go of every job: each leads back to its client, and where it is compiled nobody collects that circle."""
-        self._waiting = Waiting()
-        self._deadlines = Deadlines()
+        self._waiting.forget()
+        self._deadlines.forget()
         self._unserved.clear()
         for view in self.roster:
             view.outstanding.clear()
@@ -537,7 +537,8 @@ class Session:
                 asked = options(view, record)
             elif record.priority != 5 or record.forwarded or extras.trace is not None:
                 trace, state = extras.trace or (None, None)
-                asked = Options(priority=record.priority, forwarded=record.forwarded, trace=trace, state=state)
+                crashes = extras.crashes  # of a job that is forwarded: where it was until now
+                asked = Options(record.priority, record.forwarded, crashes, trace=trace, state=state)
             record.state = SENT
             record.link = key
             record.node = name

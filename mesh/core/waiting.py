@@ -133,6 +133,14 @@ class Waiting:
         if not self._count or self._over > self._count + SLACK:
             self._sweep()
 
+    def forget(self) -> None:
+        """Let go of all jobs; those that are kept lead to their entries, and these no longer back."""
+        for entry in self._later:
+            entry[2] = None
+        self._later.clear()
+        self._queues.clear()
+        self._count = self._over = self._delayed = 0
+
     def _sweep(self) -> None:
         for priority, by_key in list(self._queues.items()):
             for key, queue in list(by_key.items()):

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     Body = bytes | memoryview
 else:
     Body = bytes
-"""What msgspec decodes to bytes; a view where the body came in a frame or a memory file of its own."""
+"""What msgspec decodes to bytes; a view where the body came in a frame or a memory file of its own, or lies in the
+memory that a node and its worker share."""
 
 ARGS_BYTES: Final = 64 * 1024
 ANSWER_BYTES: Final = 192 * 1024

@@ -240,7 +240,7 @@ def _load_file(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     default="10M",
     callback=_checked(cfg.parse_size),
     metavar="SIZE",
-    help="Longest line of a plain socket, with its line feed.",
+    help="A line of a plain socket, with its line feed, must be shorter.",
 )
 @click.option(
     "--bridge-idle",

@@ -40,7 +40,7 @@ class Link:
         "outbox", "pid", "pidfd", "place", "ready", "replaced", "replaces", "shelf", "slot", "surplus", "theirs",
     )  # fmt: skip
 
-    def __init__(self, generation: "Generation", key: int, slot: int, place: int, shelf: Shelf) -> None:
+    def __init__(self, generation: "Generation", key: int, slot: int, place: int, shelf: Shelf | None) -> None:
         loop = asyncio.get_running_loop()
         self.generation = generation
         self.key = key
@@ -82,27 +82,34 @@ class Link:
         """Close all ends, and let go of what is shared."""
         for end in (self.ours, self.theirs, self.calls, self.called):
             end.close()
-        self.shelf.clear()
+        if self.shelf is not None:
+            self.shelf.clear()
+            self.shelf = None
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
 
 
 class Generation:
-    """A zygote. `loaded` comes to the tasks of the application, or to a ConfigError if it does not import."""
+    """A zygote. `loaded` comes to the tasks of the application, or to a ConfigError if it does not import.
+
+    `has_shelves`: its workers share memory with the node. A zygote may be of another version than a node that was
+    upgraded, or gone back with, where it lies and then reloaded; such as know no shelves are given none.
+    """
 
     def __init__(self, config: Config, words_fd: int, shelves_fd: int) -> None:
         self.links: set[Link] = set()
         self.loaded: asyncio.Future[list[TaskSpec]] = asyncio.get_running_loop().create_future()
+        self.has_shelves = False
         self._forking: deque[Link] = deque()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # From the main thread: a parent-death signal follows the thread that forked.
         self._process = subprocess.Popen(
             [
                 sys.executable, "-m", "meshnode.worker.zygote",
-                str(theirs.fileno()), str(words_fd), str(shelves_fd), str(os.getpid()),
+                str(theirs.fileno()), str(words_fd), str(os.getpid()), str(shelves_fd),
             ],
-            pass_fds=(theirs.fileno(), words_fd, shelves_fd),
+            pass_fds=(theirs.fileno(), words_fd, *([shelves_fd] if shelves_fd >= 0 else [])),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
@@ -137,6 +144,7 @@ class Generation:
         link = None
         match report:
             case Loaded():
+                self.has_shelves = report.shelves
                 self.loaded.set_result(report.tasks)
             case LoadFailed():
                 self.loaded.set_exception(ConfigError(report.text))

@@ -38,8 +38,8 @@ from meshnode.worker.link import (
     pack_orders,
     send,
 )
-from meshnode.worker.shelf import Shelf, shelf_file
-from meshnode.worker.zygote import TAKEN, WORDS, Config, Exited, Forked, Loaded, LoadFailed, NotForked
+from meshnode.worker.shelf import STRETCH, Shelf, shelf_file
+from meshnode.worker.zygote import WORDS, Config, Exited, Forked, Loaded, LoadFailed, NotForked
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,9 @@ class Staff:
         self._words_fd = os.memfd_create("meshnode-words", os.MFD_CLOEXEC)
         os.truncate(self._words_fd, size)
         self._words = memoryview(mmap.mmap(self._words_fd, size)).cast("Q")
-        self._shelves_fd = shelf_file(config.places)
+        self._shelves_fd = -1
+        self._shelves: mmap.mmap | None = None
+        self._make_shelves()
         self._tidying = False
         self._places = list(range(config.places))[::-1]
         self._epoll = select.epoll()
@@ -131,6 +133,19 @@ class Staff:
         self._staffed = False
         self._ready = asyncio.Event()
         self._none_left = asyncio.Event()
+
+    def _make_shelves(self) -> None:
+        """Make the memory that is shared with workers; without it a node serves too."""
+        places = self._config.places
+        try:
+            self._shelves_fd = shelf_file(places)
+            self._shelves = mmap.mmap(self._shelves_fd, places * STRETCH)
+        except OSError as error:
+            if self._shelves_fd >= 0:
+                os.close(self._shelves_fd)
+                self._shelves_fd = -1
+            text = "large bodies go to workers by files, which takes longer: %d GiB of address space cannot be had (%s)"
+            log.warning(text, places * STRETCH >> 30, error.strerror)
 
     @property
     def links(self) -> list[Link]:
@@ -153,7 +168,10 @@ class Staff:
     def _fork(self, slot: int, generation: Generation, *, replaces: Link | None = None) -> Link:
         self._last_key += 1
         place = self._places[-1]
-        link = Link(generation, self._last_key, slot, place, Shelf(self._shelves_fd, place, of_node=True))
+        shelf: Shelf | None = None
+        if self._shelves is not None and generation.has_shelves:
+            shelf = Shelf(self._shelves_fd, place, self._shelves, place * STRETCH, of_node=True)
+        link = Link(generation, self._last_key, slot, place, shelf)
         self._places.pop()
         link.replaces = replaces
         if replaces is not None:
@@ -223,11 +241,12 @@ class Staff:
             if ran:
                 bytes_told = len(datagram)
                 if ran[0].place is not None or descriptor is not None:
-                    self._take_large(link, ran[0], descriptor)
+                    try:
+                        self._take_large(link, ran[0], descriptor)
+                    except (OSError, MemoryError) as error:
+                        self._give_up(link, error)
+                        return
                     bytes_told = len(ran[0].ends[0].body)
-                if link.shelf.lent:
-                    for one in ran:
-                        link.shelf.free(range(one.first, one.first + len(one.ends) + one.back))
                 size += bytes_told
                 events.append(Ended(link.key, ran, bytes_told))
                 back = [seq for one in ran if one.back for seq in _given_back(one)]
@@ -239,13 +258,12 @@ class Staff:
                 self._worker_ready(link, events)
 
     def _take_large(self, link: Link, ran: Ran, descriptor: int | None) -> None:
-        """Take in the large body of an outcome that stands alone. What lies on the shelf is copied, and so freed."""
+        """Take in the large body of an outcome that stands alone."""
         place = ran.place
-        if place is None:
+        if place is not None and link.shelf is not None:
+            ran.ends[0].body = link.shelf.take(place)
+        else:
             attach(ran.ends, descriptor)
-            return
-        ran.ends[0].body = bytes(link.shelf.look(place))
-        self._words[link.place * WORDS + TAKEN] = place.key
 
     def _take_call(self, link: Link, events: list[Event]) -> None:
         """Read one call that a job makes of another."""
@@ -341,8 +359,9 @@ class Staff:
         link = self._links.get(key)
         if link is None:
             return  # it died in this turn; its orders come back with its end
-        link.outbox.extend(pack_orders(first, jobs, link.shelf))
-        if link.shelf.held and not self._tidying:
+        shelf = link.shelf
+        link.outbox.extend(pack_orders(first, jobs, shelf))
+        if not self._tidying and shelf is not None and shelf.held:
             self._tidying = True
             self._later(SHELVES_S, self._tidy)
         if not link.blocked:
@@ -350,12 +369,12 @@ class Staff:
 
     def _tidy(self) -> None:
         """Hand back the memory of shelves on which nothing has lain for a while."""
-        links = self._links.values()
-        for link in links:
-            if not link.shelf.used:
-                link.shelf.rest()
-            link.shelf.used = False
-        self._tidying = any(link.shelf.held for link in links)
+        shelves = [link.shelf for link in self._links.values() if link.shelf is not None]
+        for shelf in shelves:
+            if not shelf.used:
+                shelf.rest()
+            shelf.used = False
+        self._tidying = any(shelf.wants_rest for shelf in shelves)
         if self._tidying:
             self._later(SHELVES_S, self._tidy)
 
@@ -408,7 +427,8 @@ class Staff:
             taken += _numbers(datagram)
         link.signal(signal.SIGURG)
         seqs = taken + seqs
-        link.shelf.free(seqs)
+        if link.shelf is not None:
+            link.shelf.free(seqs)
         return [TakenBack(key, seqs)] if seqs else []
 
     def interrupt(self, key: int, seq: int, *, on_loop: bool) -> None:
@@ -629,6 +649,7 @@ class Staff:
                 timer.cancel()  # successors that were due: the next zygote starts a worker for every slot
             self._timers.clear()
             self._tidying = False
+            self._tidy()
             self._generation = None
             self._later(self._respawn.delay(-1, 0.0), self._start_again)
             if self._max_memory is not None:
@@ -725,10 +746,11 @@ class Staff:
         for link in self._links.values():
             link.signal(signal.SIGKILL)
 
-    def _give_up(self, link: Link, error: OSError) -> None:
+    def _give_up(self, link: Link, error: OSError | MemoryError) -> None:
         """No descriptor or no memory is left for a body: replace the worker, so that its orders go to others."""
         text = "worker %d (process %d) cannot be reached (%s): it is replaced"
-        log.error(text, link.slot, link.pid, error.strerror, extra={"worker": link.slot})
+        why = error.strerror if isinstance(error, OSError) else "no memory is left"
+        log.error(text, link.slot, link.pid, why, extra={"worker": link.slot})
         link.signal(signal.SIGKILL)
 
     def close(self) -> None:
@@ -747,7 +769,9 @@ class Staff:
         self._words.release()
         del words
         os.close(self._words_fd)
-        os.close(self._shelves_fd)
+        self._shelves = None
+        if self._shelves_fd >= 0:
+            os.close(self._shelves_fd)
 
 
 def _given_back(ran: Ran) -> range:

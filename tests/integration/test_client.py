@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from meshnode.worker.link import DATAGRAM, LARGE
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, lasting_address, write_tasks
+from tests.support.waiting import until
 
 TASKS = '''
 import os, time, asyncio, pathlib
@@ -126,6 +127,11 @@ async def coro(seconds: float) -> str:
 @mesh.task(timeout=0.3)
 def hurried(seconds: float) -> None:
     time.sleep(seconds)
+
+
+@mesh.task
+def later() -> None:
+    raise mesh.RetryLater(30)
 '''
 
 
@@ -483,10 +489,60 @@ async def test_an_application_that_is_cancelled_does_not_wait_for_its_jobs(node:
         await jobs[0]
 
 
-async def test_a_client_that_was_left_is_kept_alive_by_none_of_its_jobs(node: NodeProcess) -> None:
+async def leave_behind_a_call(client: mesh.Client) -> None:
+    await client.call("nap", 0.0)  # handed in before a node was known
+
+
+async def leave_behind_a_job_with_a_time(client: mesh.Client) -> None:
+    await client.wait_ready()
+    await until_started(client, client.submit("hurried", 2.0))
+    await client.close(timeout=0)
+
+
+async def leave_behind_a_retry(client: mesh.Client) -> None:
+    await client.wait_ready()
+    job = client.submit("later")
+    await until(lambda: job.attempt == 2)
+    await client.close(timeout=0)
+
+
+async def leave_behind_a_cancelled_job(client: mesh.Client) -> None:
+    await client.wait_ready()
+    client.submit("nap", 2.0).cancel()
+    await client.close(timeout=0)
+
+
+async def leave_behind_a_kept_job(client: mesh.Client) -> None:
+    await client.wait_ready()
+    client.submit("nap", 0.0).detach()
+    await client.close(timeout=0)
+
+
+async def leave_behind_a_cancelled_call(client: mesh.Client) -> None:
+    await client.wait_ready()
+    calling = asyncio.ensure_future(client.call("nap", 2.0))
+    await asyncio.sleep(0.1)
+    calling.cancel()
+    await asyncio.wait((calling,))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        leave_behind_a_call,
+        leave_behind_a_job_with_a_time,
+        leave_behind_a_retry,
+        leave_behind_a_cancelled_job,
+        leave_behind_a_kept_job,
+        leave_behind_a_cancelled_call,
+    ],
+)
+async def test_a_client_that_was_left_is_kept_alive_by_none_of_its_jobs(
+    node: NodeProcess, use: Callable[[mesh.Client], Awaitable[None]]
+) -> None:
     client = connected(node)
     async with client:
-        await client.call("nap", 0.0)  # handed in before a node was known
+        await use(client)
     gone = weakref.ref(client)
     del client
     async with asyncio.timeout(10):

@@ -21,8 +21,7 @@ from meshnode.core.orders import Place, Ran
 from meshnode.worker.link import BUFFER, Receiver, attach, decode_ran, pack_orders, send
 from meshnode.worker.loop import FLUSH_NS
 from meshnode.worker.shelf import HALF as SHELF
-from meshnode.worker.shelf import Shelf, shelf_file
-from meshnode.worker.zygote import TAKEN
+from meshnode.worker.shelf import PAGE, STRETCH, Shelf, shelf_file
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import write_with_and_without_coroutines
 
@@ -74,8 +73,8 @@ from meshnode.worker.shelf import Shelf
 
 link = socket.socket(fileno=int(sys.argv[1]))
 calls, _ = socket.socketpair()
-words = memoryview(mmap.mmap(int(sys.argv[2]), 24)).cast("Q")
-shelf = Shelf(int(sys.argv[3]), 0, of_node=False)
+words = memoryview(mmap.mmap(int(sys.argv[2]), 16)).cast("Q")
+shelf = Shelf.of_worker(int(sys.argv[3]), 0)
 WorkerLoop(link, load([sys.argv[4]], "."), words, shelf, calls=calls, title="a worker under test").serve()
 """
 
@@ -97,10 +96,12 @@ class Worker:
         for end in (self._ours, self._theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._words_fd = os.memfd_create("words", os.MFD_CLOEXEC)
-        os.truncate(self._words_fd, 24)
-        self._words = mmap.mmap(self._words_fd, 24)
+        os.truncate(self._words_fd, 16)
+        self._words = mmap.mmap(self._words_fd, 16)
         self._shelves_fd = shelf_file(1)
-        self._shelf = Shelf(self._shelves_fd, 0, of_node=True)
+        self._shelf = Shelf(self._shelves_fd, 0, mmap.mmap(self._shelves_fd, STRETCH), 0, of_node=True)
+        self.takes = True
+        """Does the node say that it has taken what lay on the shelf?"""
         self.places: list[Place | None] = []
         """Where the bodies of outcomes lay that were heard, in their order."""
         self._receiver = Receiver()
@@ -128,28 +129,27 @@ class Worker:
         assert self.hear() == []
 
     def hear(self) -> list[Ran]:
-        """Return the next datagram's outcomes; the bodies that lay on the shelf are there, and not yet said to be."""
+        """Return the next datagram's outcomes."""
         assert select.select([self._ours], [], [], PATIENCE_S)[0], "the worker says nothing"
         datagram, descriptor = self._receiver.receive(self._ours)
         told = decode_ran(datagram)
         for ran in told:
-            self._shelf.free(range(ran.first, ran.first + len(ran.ends)))
-            if ran.place is not None:
-                ran.ends[0].body = bytes(self._shelf.look(ran.place))
+            if ran.place is not None and self.takes:
+                ran.ends[0].body = self._shelf.take(ran.place)
             elif descriptor is not None:
                 attach(ran.ends, descriptor)
             self.places += [ran.place] if ran.ends else []
         return told
 
-    def take(self, key: int) -> None:
-        """Say that all bodies up to this one have been taken from the shelf."""
-        memoryview(self._words).cast("Q")[TAKEN] = key
+    def take(self, place: Place) -> bytes:
+        """Take a body from the shelf."""
+        return self._shelf.take(place)
 
     @property
     def memory(self) -> int:
         """Bytes of memory that bodies take which the worker has laid down."""
         self._shelf.rest()
-        return os.fstat(self._shelves_fd).st_blocks * 512
+        return os.fstat(self._shelves_fd).st_blocks * 512 - PAGE
 
     def hear_all(self, number: int) -> list[list[Ran]]:
         """Return the datagrams with the next outcomes, that many in all; none of them is empty."""
@@ -317,14 +317,20 @@ def test_large_outcomes_lie_on_the_shelf_while_it_has_room_and_again_once_they_w
     bodies = [bytes([number]) * (SHELF // 4) for number in range(6)]
     with a_worker(folder, module) as worker:
         worker.start()
-        for number, body in enumerate(bodies, 1):
-            if number == 6:
-                worker.take(2)
+        worker.takes = False
+        for body in bodies[:5]:
             worker.give("noop", body)
-            assert numbered(worker.hear_all(1)) == [(number, body)]
-    # A body is a little more than what the task returned, so that three find room.
-    keys = [None if place is None else place.key for place in worker.places]
-    assert keys == [1, 2, 3, None, None, 6]
+            worker.hear_all(1)
+        # A body is a little more than what the task returned, so that three find room.
+        places = [place for place in worker.places if place is not None]
+        assert [place.key for place in places] == [1, 2, 3]
+        assert worker.places[3:] == [None, None]
+        assert [unpack(worker.take(place)) for place in places[:2]] == bodies[:2]
+        worker.takes = True
+        worker.give("noop", bodies[5])
+        assert numbered(worker.hear_all(1)) == [(6, bodies[5])]
+        assert [place.at for place in worker.places if place is not None] == [place.at for place in places] + [0]
+        assert unpack(worker.take(places[2])) == bodies[2]
 
 
 @pytest.mark.parametrize("module", ["tasks", "mixed"])
@@ -333,9 +339,15 @@ def test_a_worker_that_has_nothing_to_do_hands_back_the_memory_of_what_was_taken
         worker.start()
         for number in range(1, 4):
             worker.give("noop", bytes(SHELF // 4))
+            worker.takes = number != 2  # where the node is slow, the worker looks again
             worker.hear_all(1)
             assert worker.memory > SHELF // 4
-            worker.take(number)
+            if not worker.takes:
+                time.sleep(0.5)
+                assert worker.memory > SHELF // 4
+                (place,) = worker.places[1:]
+                assert place is not None
+                worker.take(place)
             deadline = time.monotonic() + PATIENCE_S
             while worker.memory:
                 assert time.monotonic() < deadline

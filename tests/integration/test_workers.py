@@ -1,18 +1,28 @@
 """Worker processes that die, are killed, or are asked to end: what their jobs, their node and their successors do."""
 
 import asyncio
+import mmap
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
 import mesh
 from mesh.errors import JobLost
+from mesh.wire.messages import Result, Submit
+from mesh.wire.payload import pack_arguments, unpack
+from meshnode.worker.link import decode_ran, pack_orders, send
+from meshnode.worker.zygote import WORDS as WORDS_EACH
+from meshnode.worker.zygote import Config, Loaded, Order, decode_report
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, lasting_address, write_tasks, write_with_and_without_coroutines
@@ -97,6 +107,13 @@ COROUTINES = """
 async def turned_by_coroutine(body: bytes) -> bytes:
     await asyncio.sleep(0)
     return body[::-1]
+
+
+@mesh.task
+async def waits_with(body: bytes, path: str) -> int:
+    while not os.path.exists(path):
+        await asyncio.sleep(0.005)
+    return len(body)
 
 
 @mesh.task
@@ -296,6 +313,10 @@ async def test_bodies_too_large_for_a_datagram_come_back_as_they_were(folder: Pa
             await until(lambda: not any(memory_files_of(pid) for pid in processes))
 
 
+WORDS = 2 * mmap.PAGESIZE
+"""Bytes that two workers' shelves keep once something has lain there."""
+
+
 def shelves(pid: int) -> int:
     """Return the bytes of memory that lie on the shelves of a node's workers."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -313,8 +334,8 @@ async def test_the_memory_of_large_bodies_is_handed_back_when_nothing_large_come
             bodies = [os.urandom(size) for size in (1 << 20, 40_000, 3 << 20, 5 << 20, 1 << 20)] * 4
             results = await asyncio.gather(*(client.submit(task, body) for body in bodies))
             assert [result[::-1] for result in results] == bodies
-            assert shelves(node.pid) > 0
-            await until(lambda: shelves(node.pid) == 0)
+            assert shelves(node.pid) > WORDS
+            await until(lambda: shelves(node.pid) <= WORDS)
 
 
 async def test_large_bodies_that_lie_behind_a_job_that_drags_on_are_taken_back_whole(
@@ -334,7 +355,7 @@ async def test_large_bodies_that_lie_behind_a_job_that_drags_on_are_taken_back_w
             assert not drags.done()
             go.touch()
             assert await drags == bytes(50_000)
-            await until(lambda: shelves(node.pid) == 0)
+            await until(lambda: shelves(node.pid) <= WORDS)
 
 
 async def test_large_bodies_of_a_worker_that_dies_go_to_another_and_leave_no_memory_behind(
@@ -352,7 +373,111 @@ async def test_large_bodies_of_a_worker_that_dies_go_to_another_and_leave_no_mem
             go.touch()
             async with asyncio.timeout(20):
                 assert [result[::-1] for result in await asyncio.gather(*jobs)] == bodies
-            await until(lambda: shelves(node.pid) == 0)
+            await until(lambda: shelves(node.pid) <= WORDS)
+
+
+LIMITED = """
+import resource, runpy
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, 1 << 30))
+runpy.run_module("meshnode", run_name="__main__", alter_sys=True)
+"""
+
+
+async def test_a_node_that_cannot_share_memory_says_so_and_serves_all_the_same(folder: Path) -> None:
+    with NodeProcess(folder, program=("-c", LIMITED)) as node:
+        node.wait_for_log("large bodies go to workers by files, which takes longer: 8 GiB .*File too large")
+        async with connected(node) as client:
+            await client.wait_ready()
+            bodies = [os.urandom(size) for size in (1 << 20, 40_000, 3, 5 << 20)]
+            results = await asyncio.gather(*(client.submit("turned", body) for body in bodies))
+            assert [result[::-1] for result in results] == bodies
+
+
+NO_DESCRIPTORS = '''
+import os
+
+
+@mesh.lifespan
+def uses_all_descriptors(state):
+    """Leaves the worker none."""
+    state.held = []
+    try:
+        while True:
+            state.held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        yield
+
+
+@mesh.task
+def turned(body: bytes) -> bytes:
+    return body[::-1]
+
+
+@mesh.task
+DEF beside(body: bytes) -> bytes:
+    return body[::-1]
+'''
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+async def test_a_worker_without_a_free_descriptor_takes_and_gives_bodies_that_lie_on_its_shelf(
+    tmp_path: Path, kind: str
+) -> None:
+    write_tasks(tmp_path, NO_DESCRIPTORS.replace("DEF", kind))
+    with NodeProcess(tmp_path) as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            bodies = [os.urandom(size) for size in (50_000, 1 << 20)]
+            for task in ("turned", "beside"):
+                results = [await client.call(task, body) for body in bodies]
+                assert [result[::-1] for result in results] == bodies
+
+
+async def test_a_job_that_runs_for_long_takes_no_room_from_the_bodies_of_others(folder: Path, tmp_path: Path) -> None:
+    with NodeProcess(folder, "--concurrency", "8", module="mixed") as node:
+        async with connected(node) as client:
+            await client.wait_ready()
+            go = tmp_path / "go"
+            long = [client.submit("waits_with", os.urandom(3 << 20), str(go)) for _ in range(4)]
+            await until_started(client, *long)
+            await until(lambda: shelves(node.pid) <= WORDS)
+            go.touch()
+            assert await asyncio.gather(*long) == [3 << 20] * 4
+
+
+def test_a_zygote_says_whether_its_workers_share_memory_and_one_that_is_not_asked_has_workers_without(
+    folder: Path,
+) -> None:
+    words = os.memfd_create("words", 0)
+    os.truncate(words, 8 * WORDS_EACH)
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, "-m", "meshnode.worker.zygote", str(theirs.fileno()), str(words), str(os.getpid())]
+    with subprocess.Popen(command, pass_fds=(theirs.fileno(), words)) as zygote, control:
+        theirs.close()
+        os.close(words)
+        control.settimeout(20)
+        control.send(msgspec.msgpack.encode(Config("n", ["tasks"], str(folder), places=1, concurrency=1)))
+        loaded = decode_report(control.recv(1 << 20))
+        assert isinstance(loaded, Loaded)
+        assert loaded.shelves is False
+        assert decode_report(msgspec.msgpack.encode({"type": "loaded", "tasks": []})) == Loaded([])
+        link, its_link = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        calls, its_calls = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with link, its_link, calls, its_calls:
+            descriptors = [its_link.fileno(), its_calls.fileno()]
+            socket.send_fds(control, [msgspec.msgpack.encode(Order(0, 0))], descriptors)
+            link.settimeout(20)
+            assert decode_ran(link.recv(100)) == []
+            body = pack_arguments([bytes(100_000)], {})
+            (packet,) = pack_orders(1, [Submit(bytes(16), 1, "turned", 0, None, None, body)])
+            send(link, packet)
+            (told,) = decode_ran(link.recv(1 << 20))
+            assert told.place is None
+            assert isinstance(told.ends[0], Result)
+            assert unpack(told.ends[0].body) == bytes(100_000)
+        control.shutdown(socket.SHUT_RDWR)
+        assert zygote.wait(20) == 0
 
 
 # one after another

@@ -11,7 +11,7 @@ from mesh.core.budget import FLOOR, PERIOD_S, SHARE
 from mesh.core.effects import Answered, Close, Effect, Greet, Joined, Parted, Progress, Send, Settle
 from mesh.core.events import CancelAsked, Event, Heard, KeepAsked, LinkLost, Opening, Submitted, Tick
 from mesh.core.liveness import Health
-from mesh.core.record import ACCEPTED, PENDING, STARTED, JobRecord
+from mesh.core.record import ACCEPTED, PENDING, STARTED, Extras, JobRecord
 from mesh.core.roster import NodeView
 from mesh.core.session import ASKED, Session
 from mesh.core.standing import State
@@ -253,7 +253,8 @@ class SessionMachine(RuleBasedStateMachine):
         for _ in range(count):
             record = self.job(task, b"x" * size, deadline=None if timeout is None else self.now + timeout)
             record.priority = priority
-            record.own_extras().timeout = timeout
+            if timeout is not None:
+                record.own_extras().timeout = timeout
             record.shape = None if arguments is None else (arguments, ())
             record.bounce = bounce
             if size > MAX_BODY or arguments == 2:
@@ -264,7 +265,8 @@ class SessionMachine(RuleBasedStateMachine):
 
     def job(self, task: str, body: bytes, *, deadline: float | None) -> JobRecord:
         record = JobRecord(len(self.jobs).to_bytes(16, "big"), task, body)
-        record.own_extras().deadline = deadline
+        if deadline is not None:
+            record.own_extras().deadline = deadline
         self.jobs[record.id] = record
         return record
 
@@ -509,6 +511,12 @@ class SessionMachine(RuleBasedStateMachine):
         assert alive <= {view.key for view in self.session.roster}
 
     # what always holds
+
+    @invariant()
+    def what_jobs_share_while_they_have_nothing_of_their_own_stays_as_it_is(self) -> None:
+        shared, fresh = JobRecord(bytes(16), "", b"").extras, Extras()
+        for name in [name for name in dir(Extras) if not name.startswith("_")]:
+            assert getattr(shared, name) == getattr(fresh, name)
 
     @invariant()
     def the_books_agree(self) -> None:

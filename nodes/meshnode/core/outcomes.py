@@ -16,7 +16,8 @@ MOST: Final = 1024
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 HEAVY: Final = 128 * 1024
-"""Bytes from which a single outcome is not kept but for an orphan: it holds a memory file (`meshnode.worker.link`)."""
+"""Bytes from which a single outcome is not kept but for an orphan: it may hold a memory file (`meshnode.worker.link`),
+and sixty like it would drive out all others."""
 
 KEPT_S: Final = 60.0
 """Seconds: a client that was silent for longer has long been taken for dead by everybody."""

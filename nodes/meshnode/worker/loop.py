@@ -27,7 +27,17 @@ from mesh.wire.messages import Failed, Result, Submit
 from meshnode.core.orders import Call, End, Orders, Ran
 from meshnode.worker.catalogue import Application
 from meshnode.worker.coroutine import run_async
-from meshnode.worker.link import Receiver, attach, decode_answer, decode_orders, pack_call, pack_ran, send
+from meshnode.worker.link import (
+    Packet,
+    Receiver,
+    attach,
+    decode_answer,
+    decode_orders,
+    decode_ran,
+    pack_call,
+    pack_ran,
+    send,
+)
 from meshnode.worker.runner import Runner, failed, over_limit
 from meshnode.worker.shelf import Shelf
 from meshnode.worker.stacks import tell_when_asked
@@ -52,8 +62,7 @@ when it has none."""
 class WorkerLoop:
     """Serves one worker until its node closes the socket or asks it to end.
 
-    `words` are three of memory shared with the node: the number of the last order taken up, that of one to stop, and
-    the key of the body that the node has taken from the `shelf` last.
+    `words` are two of memory shared with the node: the number of the last order taken up, and that of one to stop.
     `calls` is the socket for calls that tasks make of others. `concurrency`: coroutines that run at once; with 1 they
     run one after another, as sync jobs do, and nothing is read meanwhile. `limit`: seconds that a task may run which
     does not say so itself.
@@ -64,7 +73,7 @@ class WorkerLoop:
         link: socket.socket,
         application: Application,
         words: "memoryview[int]",
-        shelf: Shelf,
+        shelf: Shelf | None,
         *,
         calls: socket.socket,
         title: str,
@@ -78,10 +87,10 @@ class WorkerLoop:
         self._calls = calls
         self._answers = Receiver()
         self._started = words[:1]
-        self._stop = words[1:2]
-        self._taken = words[2:]
+        self._stop = words[1:]
         self._shelf = shelf
-        self._tidying = False
+        self._resting = False
+        self._broken: Exception | None = None
         self._title = title
         self._shown = ""
         self._receiver = Receiver()
@@ -175,8 +184,7 @@ class WorkerLoop:
                 orders = self._receive(0)
             except BlockingIOError:
                 self._show("idle")
-                self._rest()
-                arrived.poll()
+                arrived.poll(IDLE_S * 1000 if self._rest() else None)
                 continue
             if orders is None:
                 self._flush()
@@ -188,10 +196,10 @@ class WorkerLoop:
         while not self._ending or self._coroutines:
             if not self._coroutines:
                 self._show("idle")
-                if self._shelf.held and not self._tidying:
-                    self._tidying = True
-                    loop.call_later(IDLE_S, self._rest)
+                self._rest_later(loop)
             loop.run_forever()
+            if self._broken is not None:
+                raise self._broken
             while self._orders:
                 orders = self._orders.popleft()
                 task = self._task_of(orders)
@@ -210,6 +218,10 @@ class WorkerLoop:
         try:
             orders = self._receive(socket.MSG_DONTWAIT)
         except BlockingIOError:
+            return
+        except (OSError, MemoryError) as error:  # nothing is left for a body: end, so that it goes to another worker
+            self._broken = error
+            self._loop.stop()
             return
         if orders is None:
             self._ending = True
@@ -233,10 +245,10 @@ class WorkerLoop:
         if not datagram:
             return None
         orders = decode_orders(datagram)
-        if orders.place is None:
-            attach(orders.jobs, descriptor)
-        else:
+        if orders.place is not None and self._shelf is not None:
             orders.jobs[0].body = self._shelf.look(orders.place)
+        else:
+            attach(orders.jobs, descriptor)
         return orders if orders.jobs or orders.first else None
 
     # calls that tasks make
@@ -405,29 +417,47 @@ class WorkerLoop:
             return
         self._sending = True
         ran: list[Ran] = []
+        sent: list[Packet] = []
+        shelf = self._shelf
+        before = 0 if shelf is None else shelf.last
         try:
-            if self._shelf.lent:
-                self._shelf.free_until(self._taken[0])
             while ran := self._take_ran():
-                for packet in pack_ran(ran, self._shelf):
+                for packet in pack_ran(ran, shelf):
                     send(self._link, packet)
+                    sent.append(packet)
         except (BrokenPipeError, ConnectionError):
             self._ending = True  # the node is gone; so are we, as soon as the socket says so
         except BaseException:
             self._ran[:0] = ran  # for the next time; the node passes over what it has heard already
+            if shelf is not None:
+                shelf.free(set(range(before + 1, shelf.last + 1)) - _keys(sent))
             raise
         finally:
             self._sending = False
 
-    def _rest(self) -> None:
-        """Hand back the shelf's memory if it is not in use. What sends, and may come at any point, is kept out."""
-        self._tidying = False
-        self._sending = True
+    def _rest(self) -> bool:
+        """Hand back the shelf's memory if nothing lies there. Is it to be tried again?"""
+        shelf = self._shelf
+        if shelf is None or not shelf.wants_rest:
+            return False
+        self._sending = True  # what sends may come at any point, and would lay something down in the midst of it
         try:
-            self._shelf.free_until(self._taken[0])
-            self._shelf.rest()
+            shelf.rest()
         finally:
             self._sending = False
+        self._flush()  # what came meanwhile
+        return shelf.wants_rest
+
+    def _rest_later(self, loop: "asyncio.AbstractEventLoop") -> None:
+        """Look after a while whether the shelf's memory can be handed back."""
+        if not self._resting and self._shelf is not None and self._shelf.wants_rest:
+            self._resting = True
+            loop.call_later(IDLE_S, self._rest_now, loop)
+
+    def _rest_now(self, loop: "asyncio.AbstractEventLoop") -> None:
+        self._resting = False
+        self._rest()
+        self._rest_later(loop)
 
     def _take_ran(self) -> list[Ran]:
         """Take what has ended and is not sent. The lists themselves stay: the signal may have interrupted an append."""
@@ -470,6 +500,11 @@ class WorkerLoop:
         if doing != self._shown:
             self._shown = doing
             setproctitle.setproctitle(f"{self._title}: {doing}")
+
+
+def _keys(packets: list[Packet]) -> set[int]:
+    """The keys of what lies on the shelf, of outcomes that were sent."""
+    return {ran.place.key for datagram, _ in packets for ran in decode_ran(datagram) if ran.place is not None}
 
 
 def ignore_signal(_signal: int, _frame: Any) -> None:

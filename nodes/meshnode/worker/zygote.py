@@ -31,16 +31,12 @@ PR_SET_PDEATHSIG = 1
 """prctl(2): the signal that the kernel sends when the thread that forked us ends."""
 
 
-WORDS = 3
-"""Words of shared memory for each worker: the number of the order taken up last, of one to stop, and the key of the
-body that the node has taken from the shelf last."""
-
-TAKEN = 2
-"""Which of a worker's words the last one is."""
+WORDS = 2
+"""Words of shared memory for each worker: the number of the order taken up last, and of one to stop."""
 
 
 class Config(msgspec.Struct):
-    """What the node tells its zygote first. `places`: workers that there may be at a time, each with words, shelf."""
+    """What the node tells its zygote first. `places`: workers that there may be at a time, each with its words."""
 
     node: str
     targets: list[str]
@@ -54,16 +50,17 @@ class Config(msgspec.Struct):
 
 
 class Order(msgspec.Struct, array_like=True):
-    """Node → zygote: fork the worker of a slot; words and shelf are those of a place. Its sockets come with this."""
+    """Node → zygote: fork the worker of a slot; its words are those of a place. Its sockets come with the datagram."""
 
     slot: int
     place: int
 
 
 class Loaded(msgspec.Struct, tag="loaded"):
-    """Zygote → node: the application is imported, and this is what it serves."""
+    """Zygote → node: the application is imported, and this is what it serves. `shelves`: its workers have theirs."""
 
     tasks: list[TaskSpec]
+    shelves: bool = False
 
 
 class LoadFailed(msgspec.Struct, tag="failed"):
@@ -112,7 +109,7 @@ class Zygote:
     """Forks workers on demand and reports their ends."""
 
     def __init__(
-        self, control: socket.socket, words: "memoryview[int]", shelves: int, config: Config, *, journal: Journal
+        self, control: socket.socket, words: "memoryview[int]", config: Config, *, journal: Journal, shelves: int
     ) -> None:
         self._control = control
         self._words = words
@@ -193,7 +190,7 @@ class Zygote:
                 link,
                 application,
                 words,
-                Shelf(self._shelves, order.place, of_node=False),
+                Shelf.of_worker(self._shelves, order.place) if self._shelves >= 0 else None,
                 calls=calls,
                 title=f"meshnode {self._config.node} worker {order.slot}",
                 concurrency=self._config.concurrency,
@@ -229,10 +226,14 @@ def _explain(error: BaseException, config: Config) -> str:
 
 
 def main() -> int:
-    """Run as `python -m meshnode.worker.zygote CONTROL WORDS SHELVES PARENT`: descriptors and a process id."""
-    control_fd, words_fd, shelves_fd, parent = (int(word) for word in sys.argv[1:5])
+    """Run as `python -m meshnode.worker.zygote CONTROL WORDS PARENT [SHELVES]`: descriptors, PARENT a process id.
+
+    SHELVES is -1 where there are none, and missing where the node is of a version without.
+    """
+    control_fd, words_fd, parent, shelves_fd = (int(word) for word in [*sys.argv[1:5], "-1"][:4])
     die_with_parent(parent)
-    os.set_inheritable(shelves_fd, False)  # nothing for the programs that tasks start
+    if shelves_fd >= 0:
+        os.set_inheritable(shelves_fd, False)  # nothing for the programs that tasks start
     control = socket.socket(fileno=control_fd)
     config = decode_config(control.recv(1 << 20))
     setproctitle.setproctitle(f"meshnode {config.node} zygote")
@@ -242,12 +243,12 @@ def main() -> int:
     if isinstance(loaded, LoadFailed):
         control.send(_encode(loaded))
         return 1
-    control.send(_encode(Loaded([task.spec() for task in loaded.tasks])))
+    control.send(_encode(Loaded([task.spec() for task in loaded.tasks], shelves=shelves_fd >= 0)))
     journal = Journal(node=config.node, mesh=config.mesh, as_json=config.log_json)
     install(journal, config.log_level)
     gc.collect()
     gc.freeze()  # what was imported stays shared between the workers: no collection touches it
-    Zygote(control, memoryview(shared).cast("Q"), shelves_fd, config, journal=journal).serve(loaded)
+    Zygote(control, memoryview(shared).cast("Q"), config, journal=journal, shelves=shelves_fd).serve(loaded)
     return 0
 
 

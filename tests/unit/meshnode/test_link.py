@@ -1,6 +1,7 @@
 """Orders and outcomes in datagrams: what lies together, what is split, and that nothing gets lost on the way."""
 
 import fcntl
+import mmap
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from meshnode.worker.link import (
     send,
 )
 from meshnode.worker.shelf import HALF as SHELF
-from meshnode.worker.shelf import Shelf, shelf_file
+from meshnode.worker.shelf import STRETCH, Shelf, shelf_file
 
 BIG = LARGE - 1
 """The size of the largest body that is no large one."""
@@ -227,7 +228,7 @@ def test_orders_without_jobs_are_one_datagram() -> None:
 def shelves() -> Iterator[tuple[Shelf, Shelf]]:
     """The node's end and the worker's."""
     file = shelf_file(1)
-    yield Shelf(file, 0, of_node=True), Shelf(file, 0, of_node=False)
+    yield Shelf(file, 0, mmap.mmap(file, STRETCH), 0, of_node=True), Shelf.of_worker(file, 0)
     os.close(file)
 
 
@@ -236,7 +237,7 @@ def taken_orders(packets: Sequence[Packet], shelf: Shelf) -> list[Orders]:
     read = opened_orders(packets)
     for orders in read:
         if orders.place is not None:
-            orders.jobs[0].body = bytes(shelf.look(orders.place))
+            orders.jobs[0].body = shelf.take(orders.place)
             orders.place = None
     return read
 
@@ -246,7 +247,7 @@ def taken_ran(packets: Sequence[Packet], shelf: Shelf) -> list[Ran]:
     read = opened_ran(packets)
     for one in read:
         if one.place is not None:
-            one.ends[0].body = bytes(shelf.look(one.place))
+            one.ends[0].body = shelf.take(one.place)
             one.place = None
     return read
 
@@ -283,12 +284,25 @@ def test_bodies_of_outcomes_get_keys_that_rise_in_the_order_in_which_they_are_se
     assert [place.key for place in places if place is not None] == [1, 2, 3]
 
 
+def test_what_was_not_sent_is_known_by_its_keys_and_can_be_freed(shelves: tuple[Shelf, Shelf]) -> None:
+    node, worker = shelves
+    before = worker.last
+    packets = pack_ran([ran(SHELVED, SHELVED, SHELVED)], worker)
+    assert len(taken_ran(packets[:1], node)) == 1
+    worker.free(range(before + 2, worker.last + 1))
+    again = pack_ran([ran(SHELVED, SHELVED, SHELVED)], worker)
+    assert [one.place.at for one in (decode_ran(datagram)[0] for datagram, _ in again) if one.place] == [
+        0, SHELVED, 2 * SHELVED,
+    ]  # fmt: skip
+    assert numbered_ends(taken_ran(again, node)) == numbered_ends([ran(SHELVED, SHELVED, SHELVED)])
+
+
 def test_where_the_shelf_is_full_a_body_lies_in_the_datagram_or_if_it_is_large_in_a_memory_file(
     shelves: tuple[Shelf, Shelf],
 ) -> None:
     node, _ = shelves
-    assert node.put(0, bytes(2 * HALF_SHELF)) is not None
-    packets = pack_orders(1, jobs(SHELVED, LARGE, BIG), node)
+    assert node.put(1, bytes(2 * HALF_SHELF)) is not None
+    packets = pack_orders(2, jobs(SHELVED, LARGE, BIG), node)
     assert [large for _, large in packets] == [None, jobs(0, LARGE)[1].body, None]
     assert all(decode_orders(datagram).place is None for datagram, _ in packets)
 

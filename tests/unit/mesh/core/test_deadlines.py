@@ -25,6 +25,16 @@ def test_jobs_come_due_in_the_order_of_their_deadlines() -> None:
     assert deadlines.next() is None
 
 
+def test_what_is_forgotten_leads_back_to_no_job() -> None:
+    deadlines = Deadlines()
+    records = [job(number) for number in range(3)]
+    for record in records:
+        deadlines.set(record, 9.0)
+    deadlines.forget()
+    assert [record.alarm[2] for record in records if record.alarm is not None] == [None] * 3
+    assert (len(deadlines), deadlines.next(), list(deadlines.due(10.0))) == (0, None, [])
+
+
 def test_a_job_that_is_over_does_not_come_due() -> None:
     deadlines = Deadlines()
     record = job()

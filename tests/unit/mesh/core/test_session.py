@@ -87,6 +87,8 @@ def test_options_travel_only_where_they_say_something() -> None:
     assert desk.sent(1)[0].options == Options(forwarded=True)
     desk.submit(trace=("parent", "state"))
     assert desk.sent(1)[0].options == Options(trace="parent", state="state")
+    desk.submit(forwarded=True, crashes=2)
+    assert desk.sent(1)[0].options == Options(forwarded=True, crashes=2)
 
 
 def test_accepted_and_started_are_told_once_each_and_never_go_back() -> None:

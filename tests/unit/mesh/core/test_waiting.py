@@ -124,6 +124,17 @@ def test_a_job_that_ends_while_it_waits_for_its_time_is_let_go_of() -> None:
     assert (len(waiting), waiting.next_time()) == (1, None)
 
 
+def test_what_is_forgotten_leads_back_to_no_job() -> None:
+    waiting = Waiting()
+    late, other = job(1), job(2)
+    waiting.add([other])
+    waiting.add_later(late, 9.0)
+    waiting.forget()
+    assert late.extras.delayed is not None
+    assert late.extras.delayed[2] is None
+    assert (len(waiting), numbers(waiting), waiting.next_time(), waiting.queues()) == (0, [], None, [])
+
+
 def test_jobs_are_kept_apart_by_the_nodes_that_they_are_not_to_go_to() -> None:
     waiting = Waiting()
     tried = job(2)
