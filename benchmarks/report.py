@@ -348,4 +348,6 @@ def short_table(report: Report) -> str:
             rows.append([what, ours, f"{against}: {reference}" if target.against else "–", value, must, verdict])
     table = _markdown(["what", "mesh", "against", _RATIO_OR_VALUE, "must", "verdict"], rows)
     link = "[Everything that was measured](docs/benchmarks/README.md)."
-    return f"{table}\n\n{report.tally} All that are missed stand above.\n\nOn {report.headline}. {link}"
+    missed = any(report.verdict(target) is Verdict.MISSED for target in report.targets())
+    tally = f"{report.tally} All that are missed stand above." if missed else report.tally
+    return f"{table}\n\n{tally}\n\nOn {report.headline}. {link}"
