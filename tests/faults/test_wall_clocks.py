@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults import FULL, Figures
+from tests.support.faults import FULL, Figures, sized
 from tests.support.nodes import NodeProcess, write_tasks
 
 TASKS = """
@@ -78,7 +78,7 @@ asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 HOUR = 3600.0
-LATE_S = 1.75
+LATE_S = sized(1.75, 0.75)
 """Seconds by which an outcome may come later than it should; a busy machine needs some. What expires after 2 s would
 end by itself after 4."""
 
