@@ -27,7 +27,7 @@ LOOK_S = 0.15
 this host may bring two gigabytes a second and more."""
 
 AGAIN_S = 0.02
-"""The same once it has grown: it is the second or third look that ends a connection."""
+"""The same while it has grown or somebody is suspected: the second or third look ends a connection."""
 
 TRIM_S = 1.0
 """Seconds until what an ended connection had taken is given back to the system: ZeroMQ has to free it first."""
@@ -90,10 +90,10 @@ class FrontWatch:
 
     def _look(self) -> None:
         began = time.thread_time()  # on a busy machine a look may have to wait, and costs no more for that
-        grown = False
+        worth = False
         try:
-            grown = self._unfinished.worth_a_look(_memory(self._statm), self.whole)
-            if grown:
+            worth = self._unfinished.worth_a_look(_memory(self._statm), self.whole)
+            if worth:
                 self._look_at_connections()
         except OSError:  # no descriptor is left to look with: the next look comes all the same
             log.debug("cannot look at connections now", exc_info=True)
@@ -101,7 +101,7 @@ class FrontWatch:
             self._trim_at = None
             _trim()
         spent = time.thread_time() - began
-        delay = AGAIN_S if grown else LOOK_S
+        delay = AGAIN_S if worth else LOOK_S
         self._timer = self._loop.call_later(max(delay, SPARED * spent), self._look)
 
     def _look_at_connections(self) -> None:
