@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -201,7 +202,8 @@ class Wiretap:
     ) -> None:
         self._threads[0].join(5.0)
         for end in self._ends:
-            end.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # one whose other side has reset it is not connected any more
+                end.shutdown(socket.SHUT_RDWR)
         for thread in self._threads[1:]:
             thread.join(5.0)
         for end in (*self._ends, self._listener):
