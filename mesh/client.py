@@ -123,11 +123,16 @@ class Client(Turns):
             raise
 
     async def close(self, timeout: float | None = None) -> None:
-        """Wait for what is outstanding, at most `timeout` seconds; what is left then ends with ClosedError."""
+        """Wait for what is outstanding, at most `timeout` seconds; what is left then ends with ClosedError.
+
+        Meanwhile `call`, `submit` and `map` raise ClosedError: those who go on handing in would never let it end.
+        """
         if self._closed or self._context is None:
             self._closed = True
             return
         try:
+            await asyncio.sleep(0)  # what tasks that were made just before have to hand in comes before
+            self._closing = True
             until = None if timeout is None else self.loop.time() + timeout
             while self._is_awaited() and (until is None or self.loop.time() < until):
                 idle = self.loop.create_future()
@@ -159,6 +164,8 @@ class Client(Turns):
 
         Raises what the task raised, or a MeshError that says whether it may have run.
         """
+        if self._closing:
+            self._require_taking()
         if self._jobs < self._max_pending and not self._room:
             return await self._submit(task, args, kwargs)
         job = await self._submit_with_room(task, args, kwargs)
@@ -187,7 +194,7 @@ class Client(Turns):
         Yields results in order, or as they come with `ordered=False`. The first failure is raised; what was under
         way and has not started is cancelled then, as it is when the loop over the results is left.
         """
-        self._require_open()
+        self._require_taking()
         arguments = zip(*iterables, strict=False)
         under_way: dict[AnyJob, None] = {}
         ended = None if ordered else Ended(self.loop)

@@ -99,7 +99,7 @@ class Turns:
         self._timer_at = 0.0
         self._tracing: Callable[[str, bytes], Trace | None] | None = None
         self._context: zmq.Context[zmq.SyncSocket] | None = None
-        self._closed = False
+        self._closing = self._closed = False
         self._room: deque[asyncio.Future[None]] = deque()
         self._idle: deque[asyncio.Future[None]] = deque()
         self._changed: list[asyncio.Future[None]] = []
@@ -152,11 +152,18 @@ class Turns:
         """Hand in a job and return at once; whether it is awaited or not, it runs.
 
         Raises MeshBusy when `max_pending` jobs are under way, BadArguments when the arguments do not fit or
-        cannot travel, ClosedError on a closed client.
+        cannot travel, ClosedError on a client that is closed or being closed.
         """
+        if self._closing:
+            self._require_taking()
         if self._jobs >= self._max_pending:
             raise MeshBusy(f"{self._max_pending} jobs are under way (max_pending); await some, or use call or map")
         return Turns._submit(self, task, args, kwargs)
+
+    def _require_taking(self) -> None:
+        if self._closing and not self._closed:
+            raise ClosedError("this client is being closed: it waits for the jobs that it has, and takes no more")
+        self._require_open()
 
     def _require_open(self) -> None:
         if self._closed or self._context is None:

@@ -5,6 +5,7 @@ The nodes' locks and sockets are in a folder of this run, beside which others ma
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 
@@ -12,11 +13,15 @@ import pytest
 from rich.console import Console
 
 from mesh.core.session import Session
+from meshnode.worker.loop import ignore_signal
 from tests.support.faults import Figures, print_table
 from tests.support.modules import compiled
 
 LINES = pytest.StashKey[list[Figures]]()
 PASSED = pytest.StashKey[bool]()
+
+ALARM_AGAIN_S = 60.0
+"""Seconds after which the alarm of a test that takes too long rings again; what tidies up has as long."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +34,16 @@ def runtime_folder_of_this_run() -> Iterator[None]:
             del os.environ["XDG_RUNTIME_DIR"]
         else:
             os.environ["XDG_RUNTIME_DIR"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hang_ups_reach_what_tests_start() -> Iterator[None]:
+    """`nohup make test` ignores SIGHUP, and so would all that tests start; a handler is not handed on."""
+    before = signal.getsignal(signal.SIGHUP)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, ignore_signal)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture
@@ -54,6 +69,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("patched") is not None:
                 item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_timeout_set_timer() -> Generator[None, object, object]:
+    """Let the alarm of a test that takes too long ring until the test has ended.
+
+    Where it rings in a callback or a task of a loop, asyncio keeps the exception to itself, and the test goes on.
+    """
+    done = yield
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    if left:
+        signal.setitimer(signal.ITIMER_REAL, left, ALARM_AGAIN_S)
+    return done
 
 
 @pytest.hookimpl(wrapper=True)

@@ -49,9 +49,11 @@ class Alarms(Generic[T]):
             heapq.heapify(self._alarms)
 
     def forget(self) -> None:
-        """Let go of all records; those that are kept lead to their alarms, and these no longer back."""
+        """Let go of all records; those that are kept have no deadline any more."""
         for alarm in self._alarms:
-            alarm[2] = None
+            record = alarm[2]
+            if record is not None:
+                alarm[2] = record.alarm = None
         self._alarms.clear()
         self._live = 0
 

@@ -144,8 +144,8 @@ class Staff:
             if self._shelves_fd >= 0:
                 os.close(self._shelves_fd)
                 self._shelves_fd = -1
-            text = "large bodies go to workers by files, which takes longer: %d GiB of address space cannot be had (%s)"
-            log.warning(text, places * STRETCH >> 30, error.strerror)
+            text = "large bodies go to workers by files, which takes longer: no memory can be shared with them (%s)"
+            log.warning(text, error.strerror)
 
     @property
     def links(self) -> list[Link]:
@@ -260,7 +260,8 @@ class Staff:
     def _take_large(self, link: Link, ran: Ran, descriptor: int | None) -> None:
         """Take in the large body of an outcome that stands alone."""
         place = ran.place
-        if place is not None and link.shelf is not None:
+        if place is not None:
+            assert link.shelf is not None
             ran.ends[0].body = link.shelf.take(place)
         else:
             attach(ran.ends, descriptor)

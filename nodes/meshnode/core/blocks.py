@@ -20,10 +20,6 @@ class Blocks:
         self._starts: list[int] = []
         self._ends: list[int] = []
 
-    def __bool__(self) -> bool:
-        """Is anything lent?"""
-        return bool(self._starts)
-
     def take(self, length: int) -> int:
         """Lend a block of so many bytes, one at least: the offset at which it starts, or FULL."""
         rounded = -(-length // LINE) * LINE

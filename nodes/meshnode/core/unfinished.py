@@ -47,16 +47,11 @@ class Unfinished:
         self._bases: dict[Key, _Base] = {}
         self._suspects: set[Key] = set()
 
-    @property
-    def suspicious(self) -> bool:
-        """Is another look needed soon?"""
-        return bool(self._suspects)
-
     def worth_a_look(self, memory: int, whole: int) -> bool:
         """Has this process grown since nobody was suspected, or is somebody?"""
         self._before, self._now = self._now, (memory, whole)
         self._calm = min(self._calm, memory)
-        return self.suspicious or memory > self._calm + GROWTH
+        return bool(self._suspects) or memory > self._calm + GROWTH
 
     def look(self, received: Mapping[Key, int], heard: Collection[int], *, settled: bool) -> dict[Key, int]:
         """Look at connections, right after `worth_a_look`; return those to be ended, with what each has begun.

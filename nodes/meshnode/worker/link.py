@@ -46,29 +46,31 @@ Packet = tuple[bytes, bytes | memoryview | None]
 
 def pack_orders(first: int, jobs: list[Submit], shelf: Shelf | None = None) -> list[Packet]:
     """Pack orders into datagrams: one if they fit. Bodies on the shelf have the orders' numbers as keys."""
-    large = _first_from(SHELVED if shelf else LARGE, jobs)
-    if large is None:
-        datagram = _encode(Orders(first, jobs))
-        if len(datagram) <= DATAGRAM:
-            return [(datagram, None)]
-        cut = len(jobs) // 2
-        return pack_orders(first, jobs[:cut], shelf) + pack_orders(first + cut, jobs[cut:], shelf)
-    job = jobs[large]
-    before = pack_orders(first, jobs[:large], shelf) if large else []
-    place = shelf.put(first + large, job.body) if shelf else None
-    beside = place is not None or len(job.body) >= LARGE
-    alone = Orders(first + large, [msgspec.structs.replace(job, body=b"") if beside else job], place)
-    after = pack_orders(first + large + 1, jobs[large + 1 :], shelf) if large + 1 < len(jobs) else []
-    return [*before, (_encode(alone), job.body if beside and place is None else None), *after]
+    least = SHELVED if shelf else LARGE
+    packets: list[Packet] = []
+    for start, stop in _cuts(jobs, least):
+        if start < stop and len(jobs[start].body) >= least:
+            packets.append(_large_order(first + start, jobs[start], shelf))
+        else:
+            packets += _small_orders(first + start, jobs[start:stop])
+    return packets
 
 
 def pack_ran(rans: list[Ran], shelf: Shelf | None = None) -> list[Packet]:
     """Pack outcomes into datagrams: one if they fit."""
-    if all(_first_from(SHELVED if shelf else LARGE, ran.ends) is None for ran in rans):
+    least = SHELVED if shelf else LARGE
+    if not any(len(end.body) >= least for ran in rans for end in ran.ends):
         datagram = _encode(rans)
         if len(datagram) <= DATAGRAM:
             return [(datagram, None)]
-    return [packet for ran in rans for packet in _pack_one(ran, shelf)]
+    packets: list[Packet] = []
+    for ran in rans:
+        for start, stop in _cuts(ran.ends, least):
+            if start < stop and len(ran.ends[start].body) >= least:
+                packets.append(_large_end(_part(ran, start, stop), shelf))
+            else:
+                packets += _small_ends(ran if stop - start == len(ran.ends) else _part(ran, start, stop))
+    return packets
 
 
 def pack_call(call: Call) -> Packet:
@@ -86,38 +88,60 @@ def pack_answer(answer: Result | Failed | Reject | Lost) -> Packet:
     return _encode(answer), None
 
 
-def _pack_one(ran: Ran, shelf: Shelf | None) -> list[Packet]:
-    ends = ran.ends
-    large = _first_from(SHELVED if shelf else LARGE, ends)
-    if large is None:
-        datagram = _encode([ran])
-        if len(datagram) <= DATAGRAM:
-            return [(datagram, None)]
-        cut = len(ends) // 2
-        return _pack_one(_part(ran, 0, cut), shelf) + _pack_one(_part(ran, cut, len(ends)), shelf)
-    end = ends[large]
-    alone = _part(ran, large, large + 1)
-    before = _pack_one(_part(ran, 0, large), shelf) if large else []
-    place = alone.place = shelf.put_next(end.body) if shelf else None
-    beside = place is not None or len(end.body) >= LARGE
-    if beside:
-        alone.ends[0] = msgspec.structs.replace(end, body=b"")
-    after = _pack_one(_part(ran, large + 1, len(ends)), shelf) if large + 1 < len(ends) else []
-    return [*before, (_encode([alone]), end.body if beside and place is None else None), *after]
+def _cuts(items: Sequence[Submit | End], least: int) -> list[tuple[int, int]]:
+    """Where to cut so that each with a body of so many bytes stands alone: from which to which, one range at least."""
+    cuts: list[tuple[int, int]] = []
+    begin = 0
+    for n, item in enumerate(items):
+        if len(item.body) >= least:
+            if begin < n:
+                cuts.append((begin, n))
+            cuts.append((n, n + 1))
+            begin = n + 1
+    if begin < len(items) or not items:
+        cuts.append((begin, len(items)))
+    return cuts
+
+
+def _large_order(seq: int, job: Submit, shelf: Shelf | None) -> Packet:
+    """Pack one with a large body: that lies on the shelf or goes beside it, or in it where it is not too large."""
+    place = shelf.put(seq, job.body) if shelf else None
+    if place is None and len(job.body) < LARGE:
+        return _encode(Orders(seq, [job])), None
+    datagram = _encode(Orders(seq, [msgspec.structs.replace(job, body=b"")], place))
+    return datagram, job.body if place is None else None
+
+
+def _large_end(ran: Ran, shelf: Shelf | None) -> Packet:
+    """Pack one outcome with a large body, likewise; what it is in is changed."""
+    (end,) = ran.ends
+    place = ran.place = shelf.put_next(end.body) if shelf else None
+    if place is None and len(end.body) < LARGE:
+        return _encode([ran]), None
+    ran.ends[0] = msgspec.structs.replace(end, body=b"")
+    return _encode([ran]), end.body if place is None else None
+
+
+def _small_orders(first: int, jobs: list[Submit]) -> list[Packet]:
+    datagram = _encode(Orders(first, jobs))
+    if len(datagram) <= DATAGRAM:
+        return [(datagram, None)]
+    cut = len(jobs) // 2
+    return _small_orders(first, jobs[:cut]) + _small_orders(first + cut, jobs[cut:])
+
+
+def _small_ends(ran: Ran) -> list[Packet]:
+    datagram = _encode([ran])
+    if len(datagram) <= DATAGRAM:
+        return [(datagram, None)]
+    cut = len(ran.ends) // 2
+    return _small_ends(_part(ran, 0, cut)) + _small_ends(_part(ran, cut, len(ran.ends)))
 
 
 def _part(ran: Ran, start: int, stop: int) -> Ran:
     """Return some of the outcomes with their share of the time that all took."""
     share = ran.spent * (stop - start) // len(ran.ends)
     return Ran(ran.first + start, share, ran.longest, ran.ends[start:stop])
-
-
-def _first_from(least: int, items: Sequence[Submit | End]) -> int | None:
-    """Which is the first with a body of so many bytes or more."""
-    for n, item in enumerate(items):
-        if len(item.body) >= least:
-            return n
-    return None
 
 
 def memory_file(body: bytes | memoryview) -> int:

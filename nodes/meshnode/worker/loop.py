@@ -245,7 +245,8 @@ class WorkerLoop:
         if not datagram:
             return None
         orders = decode_orders(datagram)
-        if orders.place is not None and self._shelf is not None:
+        if orders.place is not None:
+            assert self._shelf is not None
             orders.jobs[0].body = self._shelf.look(orders.place)
         else:
             attach(orders.jobs, descriptor)

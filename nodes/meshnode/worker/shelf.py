@@ -43,13 +43,14 @@ class Shelf:
     """One end's view of a worker's stretch of the file, which lies in `mapped` from `start`.
 
     `held`: bytes of memory taken for our half. `lent`: where the bodies lie that the other end may still read, by key.
-    `used`: something was put there; for others to clear.
+    `used`: something was put there; for others to clear. `last`: the key that `put_next` gave last.
     """
 
     def __init__(self, file: int, place: int, mapped: mmap.mmap, start: int, *, of_node: bool) -> None:
         self.held = 0
         self.lent: dict[int, int] = {}
         self.used = False
+        self.last = 0
         self._file = file
         self._in_file = place * STRETCH
         self._mapped = mapped
@@ -58,9 +59,9 @@ class Shelf:
         self._taken = self._view[:16].cast("Q")
         self._ours = PAGE if of_node else PAGE + HALF
         self._theirs = PAGE + HALF if of_node else PAGE
-        self._of_node = of_node
+        self._said = 1 if of_node else 0
+        self._heard = 0 if of_node else 1
         self._blocks = Blocks(HALF)
-        self._last = 0
         self._looked: dict[int, weakref.ref[memoryview]] = {}
         self._seen = 0
         self._begun = False
@@ -94,13 +95,8 @@ class Shelf:
 
     def put_next(self, body: bytes | memoryview) -> Place | None:
         """Lay a body down under the next number as its key."""
-        self._last += 1
-        return self.put(self._last, body)
-
-    @property
-    def last(self) -> int:
-        """The number that `put_next` has given last."""
-        return self._last
+        self.last += 1
+        return self.put(self.last, body)
 
     def look(self, place: Place) -> memoryview:
         """Return the other's body where it lies. It is said to be read when the view is let go of.
@@ -116,7 +112,7 @@ class Shelf:
     def _let_go(self, key: int, _view: object) -> None:
         looked = self._looked
         del looked[key]
-        self._taken[1 if self._of_node else 0] = next(iter(looked)) - 1 if looked else self._seen
+        self._taken[self._said] = next(iter(looked)) - 1 if looked else self._seen
 
     def take(self, place: Place) -> bytes:
         """Return a copy of the other's body that lies there. Raises MemoryError."""
@@ -131,7 +127,7 @@ class Shelf:
 
     def _free_taken(self) -> None:
         if self.lent:
-            taken = self._taken[0 if self._of_node else 1]
+            taken = self._taken[self._heard]
             self.free([key for key in self.lent if key <= taken])
 
     def _hold(self, end: int) -> None:

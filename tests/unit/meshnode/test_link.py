@@ -340,7 +340,7 @@ def test_packets_come_through_a_socket_whole_and_leave_no_descriptor_open_once_t
     assert descriptors() == before
 
 
-@pytest.mark.timeout(5)
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("size", [BIG, LARGE])
 def test_a_full_socket_refuses_a_packet_at_once_and_keeps_no_descriptor(
     pair: tuple[socket.socket, socket.socket], size: int

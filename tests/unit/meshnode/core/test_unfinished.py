@@ -46,17 +46,16 @@ def test_a_look_that_suspects_nobody_takes_the_memory_for_needed() -> None:
 def test_a_message_beyond_the_largest_that_is_allowed_ends_its_connection_at_the_second_look() -> None:
     unfinished = watch()
     assert look(unfinished, {FIRST: MOST + 1, SECOND: MOST}) == {}
-    assert unfinished.suspicious
     assert unfinished.worth_a_look(100 * MIB, 0)
     assert look(unfinished, {FIRST: MOST + 9, SECOND: MOST}) == {FIRST: MOST + 9}
-    assert not unfinished.suspicious
+    assert not unfinished.worth_a_look(100 * MIB, 0)
 
 
 def test_one_that_finishes_its_message_between_two_looks_is_left_alone() -> None:
     unfinished = watch()
     look(unfinished, {FIRST: MOST + 1})
     assert look(unfinished, {FIRST: 2 * MOST}, FIRST) == {}
-    assert not unfinished.suspicious
+    assert not unfinished.worth_a_look(100 * MIB, 0)
     assert look(unfinished, {FIRST: 3 * MOST}) == {}
 
 
@@ -123,7 +122,7 @@ def test_nobody_is_blamed_while_whole_messages_wait_to_be_read() -> None:
     unfinished = watch()
     for _ in range(3):
         assert look(unfinished, {FIRST: MOST + 1}, memory=900 * MIB, settled=False) == {}
-    assert not unfinished.suspicious
+    assert not unfinished.worth_a_look(100 * MIB, 0)
 
 
 def test_what_is_ended_is_not_ended_again() -> None:
