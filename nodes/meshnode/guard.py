@@ -24,7 +24,9 @@ _DOMAIN = b"mesh"
 _REQUEST_FRAMES = 7
 """Of a request that is about CURVE: version, request, domain, address, routing id, mechanism, key."""
 
-PROBE_S = 3.0
+PROBE_S = 10.0
+"""Seconds that an answer may take before the node does not start; it takes milliseconds, but for a machine that starts
+many things at once."""
 
 
 class Guard:

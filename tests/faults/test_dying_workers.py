@@ -85,11 +85,12 @@ def meet(folder: str, count: int) -> None:
         time.sleep(0.005)
 '''
 
-WHOLE_S = sized(2.5, 1.0)
+WHOLE_S = sized(4.0, 1.0)
 """Seconds after one death by which every worker is at work again; the small size runs beside other programs."""
 
 KILL_EVERY_S = 0.2
 STORM_S = sized(6.0, 60.0)
+LEAST_KILLS = STORM_S / KILL_EVERY_S * 0.5
 WORKERS = 8
 
 
@@ -110,15 +111,21 @@ async def test_a_storm_of_killed_workers_loses_nothing_and_leaves_the_node_alone
 
     def numbers() -> Iterator[int]:
         number = 0
-        while time.monotonic() < until:
+        while rages():
             yield number
             number += 1
 
+    def rages() -> bool:
+        """Is its time not over, or has a busy machine left it too few kills?"""
+        return time.monotonic() < until or kills < LEAST_KILLS
+
     async def storm(node: psutil.Process) -> None:
         nonlocal kills
-        while time.monotonic() < until:
+        while rages():
             await asyncio.sleep(KILL_EVERY_S)
-            if there := workers_of(fleet["a"]):
+            there = workers_of(fleet["a"])
+            # A node that had to wait for the CPU is not to find five dead in a row: the task would be in quarantine.
+            if len(there) > WORKERS // 2:
                 kills += kill(rng.choice(there))
             assert node.is_running()
 
@@ -139,7 +146,7 @@ async def test_a_storm_of_killed_workers_loses_nothing_and_leaves_the_node_alone
         audit = line.audited(ledger.audit())
     line.more["kills"] = kills
     audit.agrees()
-    assert kills >= STORM_S / KILL_EVERY_S * 0.5
+    assert kills >= LEAST_KILLS
     assert audit.results == audit.submitted
     assert len(audit.twice) <= kills
 

@@ -104,6 +104,7 @@ def test_lines_that_do_not_go_on_are_given_up_and_a_good_caller_does_not_notice(
             while len(caller.durations) * 10 < LINES:
                 more(10)
                 caller.ask()
+                most = max(most, process.num_fds())  # the first are given up before a slow machine has opened the last
             all_sent = time.monotonic()
             while (there := process.num_fds()) > at_first or most == at_first:
                 assert time.monotonic() < all_sent + GIVEN_UP_S, f"{there - at_first} descriptors are still taken"
@@ -135,7 +136,9 @@ async def test_peers_that_do_not_greet_are_given_up_by_the_front(
             at_first = process.num_fds()
             with flood(address(node.seed), first) as more:
                 durations, most = [], at_first
-                more(PEERS)
+                for _ in range(PEERS // 10):
+                    more(10)
+                    most = max(most, process.num_fds())
                 all_sent = time.monotonic()
                 while (there := process.num_fds()) > at_first or most == at_first:
                     assert time.monotonic() < all_sent + GIVEN_UP_S, f"{there - at_first} descriptors are still taken"

@@ -45,7 +45,8 @@ async def coro() -> None:
 """
 
 KINDS = ("spin", "compute", "deaf", "coro")
-GONE_S = 2.0
+GONE_S = sized(4.0, 2.0)
+"""Seconds; the small size runs beside other programs."""
 
 
 @pytest.mark.parametrize("round_", range(sized(1, 10)))

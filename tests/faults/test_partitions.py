@@ -81,8 +81,10 @@ QUIET_S = 1.0
 FAULT_S = sized(10.0, 20.0)
 """Seconds; longer than it takes to give a silent node up."""
 
-BACK_S = 3.0
-WATCHED_S = sized(5.0, 10.0)
+BACK_S = sized(5.0, 3.0)
+"""Seconds in which it works again; the small size runs beside other programs."""
+
+WATCHED_S = sized(7.0, 10.0)
 """Seconds after the healing in which a node must have worked again for the test to say when."""
 
 

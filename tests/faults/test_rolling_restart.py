@@ -36,7 +36,7 @@ PAUSE_S = 1.0
 """Seconds between two restarts: what an operator's health check takes."""
 
 SLOWER = 3.0
-SLOWEST = sized(2.0, 0.0)
+SLOWEST = sized(2.4, 0.0)
 """Seconds of p99 that are no fault at the small size, whose few jobs another program's work can hold up. A job that
 waited for a node that is gone would take more: 2.5 s of silence make one suspect."""
 

@@ -54,6 +54,11 @@ SLOPE = 1.0
 
 WORKERS = 3
 
+REST_S = 2.0
+"""Seconds for which what the processes hold stays as it is, once they are at rest."""
+
+Held = dict[str, tuple[int, int]]
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -110,13 +115,23 @@ async def restarts(fleet: Fleet, enough: asyncio.Event) -> None:
         pause = max(0.0, begun + RESTARTS_S[1] - time.monotonic())
 
 
-async def at_rest(ledger: Ledger, fleet: Fleet, client: mesh.Client) -> None:
-    """Wait until all jobs have ended and every process is there."""
+async def at_rest(ledger: Ledger, fleet: Fleet, client: mesh.Client, growth: dict[str, Growth]) -> Held:
+    """Wait until all jobs have ended and every process is there; return what those that are measured hold then."""
     await ledger.settle(30.0)
     async with asyncio.timeout(30.0):
         while any(fleet.seen(client, name) is None or len(workers_of(fleet[name])) < WORKERS for name in fleet):
             await client.changed(timeout=0.1)
-    await asyncio.sleep(1.0)  # a successor of a worker says that it is ready; nobody else is told
+        # A successor of a worker says that it is ready, and nobody else is told.
+        held, since = held_by(growth), time.monotonic()
+        while time.monotonic() < since + REST_S:
+            await asyncio.sleep(0.1)
+            if (now := held_by(growth)) != held:
+                held, since = now, time.monotonic()
+    return held
+
+
+def held_by(growth: dict[str, Growth]) -> Held:
+    return {name: process.held() for name, process in growth.items()}
 
 
 @within(SOAK_S + 120.0)
@@ -136,9 +151,8 @@ async def test_a_long_run_loses_nothing_and_grows_by_nothing(
             enough = asyncio.Event()
             chaos = asyncio.create_task(restarts(fleet, enough))
             await feed(ledger, client, numbers, WARM_UP_S)
-            await at_rest(ledger, fleet, client)
+            held = await at_rest(ledger, fleet, client, growth)
             warm = ledger.submitted
-            held = {name: process.held() for name, process in growth.items()}
             run = asyncio.create_task(feed(ledger, client, numbers, SOAK_S - WARM_UP_S))
             while not run.done():
                 for process in growth.values():
@@ -147,8 +161,7 @@ async def test_a_long_run_loses_nothing_and_grows_by_nothing(
             await run
             enough.set()
             await chaos
-            await at_rest(ledger, fleet, client)
-            held_after = {name: process.held() for name, process in growth.items()}
+            held_after = await at_rest(ledger, fleet, client, growth)
         slopes = {name: process.slope(since=warm) for name, process in growth.items()}
         audit = line.audited(ledger.audit())
     line.more |= {f"{name}, MiB in 100k": slope for name, slope in slopes.items()}

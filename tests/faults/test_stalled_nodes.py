@@ -46,7 +46,12 @@ TOLERANCE_S = sized(0.5, 0.1)
 """Seconds between what a client decides and when these tests see it: they look every 20 ms, and a busy machine needs
 some."""
 
-TAKEN_OVER = (DEAD_S - 1.0, DEAD_S + 1.0)
+TAKEN_OVER = (DEAD_S - sized(2.0, 1.0), DEAD_S + sized(2.0, 1.0))
+"""Seconds after the stall began between which its jobs are taken over. A busy machine may have silenced the node before
+that, and keep the others from what they take over."""
+
+USED_AGAIN_S = sized(4.0, 2.5)
+"""Seconds after the stall for which jobs go on to come."""
 
 BLOCKED = """
 import signal, time
@@ -89,6 +94,11 @@ class Look:
     after: float
     state: str
     outstanding: int
+
+
+def stood_still(seen: list[Look]) -> float:
+    """Seconds for which this process, and the client with it, had to wait for the CPU: it does not count them."""
+    return sum(max(0.0, later.after - look.after - 0.1) for look, later in pairwise(seen))
 
 
 @asynccontextmanager
@@ -135,7 +145,7 @@ async def test_a_node_that_stands_still_gets_no_jobs_and_its_jobs_are_taken_over
             stall.begin(fleet["a"])
             begun = time.monotonic()
             async with looks(fleet, client, "a") as seen:
-                await stream(ledger, client, STALL_S + 2.5)
+                await stream(ledger, client, STALL_S + USED_AGAIN_S)
             await ledger.settle(20.0)
         audit = line.audited(ledger.audit())
     runs, outcomes = ledger.executions(), ledger.outcomes()
@@ -154,14 +164,18 @@ async def test_a_node_that_stands_still_gets_no_jobs_and_its_jobs_are_taken_over
         "taken over": len(taken_over),
     }
 
+    excused = sized(stood_still(seen), 0.0)
+    noticed = SUSPECT_S + TOLERANCE_S + excused
+    first, last = TAKEN_OVER[0], TAKEN_OVER[1] + excused
+
     audit.agrees()
     assert len(sent) > 10, "it got too few jobs for this to tell anything"
-    assert sent[-1].after <= SUSPECT_S + TOLERANCE_S
-    assert line.notice <= SUSPECT_S + TOLERANCE_S
-    assert TAKEN_OVER[0] <= gone <= TAKEN_OVER[1]
+    assert sent[-1].after <= noticed
+    assert line.notice <= noticed
+    assert first <= gone <= last
     assert taken_over
-    assert TAKEN_OVER[0] <= min(taken_over) <= max(taken_over) <= TAKEN_OVER[1]
-    assert all(TAKEN_OVER[0] <= at <= TAKEN_OVER[1] for at in given_up), given_up
+    assert first <= min(taken_over) <= max(taken_over) <= last
+    assert all(first <= at <= last for at in given_up), given_up
     assert len(taken_over) + len(given_up) <= sent[-1].outstanding
     assert set(audit.errors) <= {"JobLost(started=True)"}
     assert line.recover is not None, "it got no job after it went on"

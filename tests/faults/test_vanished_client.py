@@ -58,12 +58,15 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2])))
 FOREIGN = """
 import os, sys, time
 import zmq
+from mesh.wire.messages import Welcome
 from tests.support.peers import Peer
 
 seed, count, interval, lifetime = sys.argv[1], *map(int, sys.argv[2:])
 options = [(zmq.HEARTBEAT_IVL, interval), (zmq.HEARTBEAT_TTL, lifetime)] if interval else []
 peer = Peer(f"tcp://{seed}", options=options)
-peer.greet()
+peer.hello()
+while not any(isinstance(item, Welcome) for item in peer.hear(2.0)):
+    peer.hello()  # a heartbeat that came late has ended the connection, and with it the answer
 print("up", flush=True)
 sys.stdin.readline()
 for _ in range(count // 100):

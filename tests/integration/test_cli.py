@@ -53,7 +53,7 @@ def test_a_module_that_raises_at_import_shows_its_traceback_once_and_ends_with_1
     assert done.returncode == 1
     assert done.stderr.count("ZeroDivisionError") == 1
     assert 'tasks.py", line 2' in done.stderr
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20  # and not when whoever waits for it gives up, after 30 s
 
 
 def test_a_module_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path) -> None:

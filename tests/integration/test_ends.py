@@ -25,7 +25,7 @@ def pid() -> int:
     return os.getpid()
 
 
-@mesh.task(limit=0.3, limit_kill=0.3)
+@mesh.task(limit=0.3, limit_kill=20)
 def spin() -> None:
     while True:
         pass
@@ -41,7 +41,7 @@ def deaf() -> None:
             pass
 
 
-@mesh.task(limit=0.3, limit_kill=0.3)
+@mesh.task(limit=0.3, limit_kill=20)
 async def slow() -> None:
     await asyncio.sleep(60)
 
@@ -155,7 +155,7 @@ async def test_a_task_is_stopped_at_its_limit_and_its_worker_killed_if_that_does
             took = time.monotonic() - began
             assert caught.value.started
             limit_s, kill_s = 0.3, 0.3
-            late_s = 3.0  # what a busy machine may need, and less than the 5 s that a kill waits where nobody says so
+            late_s = 4.5  # what a busy machine may need, and less than the 5 s that a kill waits where nobody says so
             assert limit_s <= took
             assert took < limit_s + late_s if not kills else limit_s + kill_s <= took < limit_s + kill_s + late_s
             assert (await client.call("pid") != before) is kills
@@ -254,7 +254,7 @@ async def test_a_forced_cancel_kills_the_worker_and_nothing_else(tmp_path: Path)
 async def test_a_cancelled_await_cancels_a_job_that_runs_unless_it_is_detached(tmp_path: Path) -> None:
     with NodeProcess(app(tmp_path), workers=2) as node:
         async with connected(node) as client:
-            jobs = [client.submit("anap", 1.5, word) for word in ("bound", "detached")]
+            jobs = [client.submit("anap", seconds, word) for seconds, word in ((60, "bound"), (1.5, "detached"))]
             jobs[1].detach()
             await until_started(client, *jobs)
 
@@ -373,9 +373,12 @@ async def test_a_worker_is_replaced_after_its_last_job_and_no_job_notices(tmp_pa
         before = pids_of_workers(node)
         async with connected(node) as client:
             pids = [pid async for pid in client.map("nap", [0.002] * 300)]
-        assert len(pids) == 300
-        assert len(set(pids)) >= 6
-        await until(lambda: len(now := pids_of_workers(node)) == 2 and not before & now)
+            assert len(pids) == 300
+            assert len(set(pids)) >= 6
+            async with asyncio.timeout(20):  # one that stood still meanwhile has its last job to come
+                while before & pids_of_workers(node):
+                    await asyncio.gather(*(client.submit("nap", 0.002) for _ in range(20)))
+        await until(lambda: len(pids_of_workers(node)) == 2)
 
 
 VERSION_2 = """
@@ -402,16 +405,21 @@ async def test_a_reload_changes_the_code_under_load_and_no_job_notices(tmp_path:
                     results.append(await client.call("version"))
 
             loads = [asyncio.ensure_future(load()) for _ in range(8)]
-            write_tasks(tmp_path, "1 / 0\n")
-            node.signal(signal.SIGHUP)
-            # Beside the loop, so that the load goes on.
-            await asyncio.to_thread(node.wait_for_log, "not reloaded.*\n(.*\n)*.*ZeroDivisionError")
-            assert not any(one.done() for one in loads)
-            write_tasks(tmp_path, VERSION_2)
-            os.utime(tmp_path / "tasks.py", (time.time() + 5, time.time() + 5))
-            node.signal(signal.SIGHUP)
-            async with asyncio.timeout(20):
-                await asyncio.gather(*loads)
+            try:
+                write_tasks(tmp_path, "1 / 0\n")
+                node.signal(signal.SIGHUP)
+                # Beside the loop, so that the load goes on.
+                log = "not reloaded.*\n(.*\n)*.*ZeroDivisionError"
+                await asyncio.to_thread(node.wait_for_log, log, timeout=20)
+                assert not any(one.done() for one in loads)
+                write_tasks(tmp_path, VERSION_2)
+                os.utime(tmp_path / "tasks.py", (time.time() + 5, time.time() + 5))
+                node.signal(signal.SIGHUP)
+                async with asyncio.timeout(20):
+                    await asyncio.gather(*loads)
+            finally:
+                for one in loads:  # else the client would wait for ever for what goes on and on
+                    one.cancel()
             await until(lambda: "new" in client.tasks())
             assert await client.call("new") == "new"
             node.wait_for_log("reloaded after")

@@ -1,5 +1,6 @@
 """Every example does what its first lines say: real nodes, a real SMTP server, plain sockets."""
 
+import asyncio
 import json
 import os
 import re
@@ -24,7 +25,7 @@ __all__ = ["leak_check"]
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 
 
 class Program:
@@ -181,8 +182,7 @@ def test_the_smtp_server_counts_what_came_twice() -> None:
 
 async def test_the_site_answers_others_while_it_sends_mails(site: str) -> None:
     async with connect(site) as one, connect(site) as other:
-        await one.send("mail 200")
-        await one.send("still there?")
+        await asyncio.gather(one.send("mail 200"), one.send("still there?"))  # with nothing between the two
         await other.send("hello")
         assert await other.recv() == "hello"
         assert await one.recv() == "still there?"
@@ -199,7 +199,7 @@ async def test_the_site_tells_which_nodes_sent_mails_and_how_long_it_stood_still
         after = json.loads(await visitor.recv())
     assert after["nodes"] == [ground.mesh]
     assert after["sent_by"][ground.mesh] - before["sent_by"].get(ground.mesh, 0) == 10
-    assert 0 <= after["longest_stall_ms"] < 2_000  # the demo, which sends more, judges how long it may be
+    assert 0 <= after["longest_stall_ms"] < 10_000  # the demo, which sends more, judges how long it may be
 
 
 async def test_the_site_stands_still_while_it_sends_mails_itself(site: str) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,20 @@ from tests.support.waiting import until
 
 TASKS = """
 import asyncio
+import os
 import time
 
 @mesh.task(bridge=True)
 def nap(seconds: float = 0.0) -> float:
     time.sleep(seconds)
     return seconds
+
+@mesh.task
+def held(path: str) -> str:
+    "Runs until a file is there."
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return path
 
 @mesh.task
 def stuck(seconds: int) -> None:
@@ -63,7 +71,7 @@ def fail() -> None:
 
 PATIENCE_S = 15.0
 
-LOOK = "2"
+LOOK = "3"
 """Seconds to look where some node or other is not found: for those that are there to say why."""
 
 
@@ -272,10 +280,14 @@ async def test_stack_shows_where_a_job_hangs_in_python_in_c_and_in_a_coroutine(f
     async with connected(fresh[0]) as client:
         sleepers = [client.submit("slumber", 60) for _ in range(3)]
         await until_started(client, *sleepers)
-        found = await told(fresh, "stack", sleepers[1].id.hex())
+        for _ in range(5):  # a worker that a busy machine lets stand still does not come to it in time
+            found = await told(fresh, "stack", sleepers[1].id.hex())
+            if found["awaits"]:
+                break
         lines = [line.rpartition(" in ")[2] for line in found["awaits"].splitlines()]
         assert lines[-4:-1] == ["slumber", "deeper", "sleep"]
-        assert "its coroutine awaits" in await said(fresh, "stack", sleepers[1].id.hex())
+        shown = [await said(fresh, "stack", sleepers[1].id.hex()) for _ in range(3)]
+        assert any("its coroutine awaits" in text for text in shown), shown
         for job in sleepers:
             job.cancel()
         await asyncio.gather(*sleepers, return_exceptions=True)
@@ -283,13 +295,15 @@ async def test_stack_shows_where_a_job_hangs_in_python_in_c_and_in_a_coroutine(f
 
 async def test_a_worker_that_is_stopped_cannot_tell_where_it_is_and_its_node_says_so(web: Web) -> None:
     async with connected(web[1]) as client:
-        job = client.submit("nap", 3.0)
+        job = client.submit("nap", 60.0)
         await until_started(client, job)
         with suspended(workers_of(web[1])):
             done = await ctl(web, "stack", job.id.hex())
         assert done.exit_code == 1
         assert "takes no signals, in the state T" in done.output
-        await job
+        job.cancel()
+        with pytest.raises(mesh.JobCancelled):
+            await job
 
 
 # operating
@@ -353,7 +367,7 @@ async def test_reload_one_after_another(fresh: Web) -> None:
     assert await said(fresh, "reload", "--all", "--wait") == "web7 has reloaded\nweb8 has reloaded\n"
     await until(lambda: not before & {worker.pid for node in fresh for worker in workers_of(node)})
     assert await said(fresh, "reload", "web7") == "web7 reloads\n"
-    fresh[0].wait_for_log(r"(?s)reloaded after.*reloaded after")
+    fresh[0].wait_for_log(r"(?s)reloaded after.*reloaded after", timeout=20)
 
 
 async def test_what_is_not_said_well_is_refused_and_does_nothing(web: Web) -> None:
@@ -368,19 +382,23 @@ async def test_what_is_not_said_well_is_refused_and_does_nothing(web: Web) -> No
     assert "no nodes found" in nobody.output
 
 
-async def test_scale_has_more_workers_at_work_and_lets_those_too_many_end_their_jobs(fresh: Web) -> None:
+async def test_scale_has_more_workers_at_work_and_lets_those_too_many_end_their_jobs(
+    fresh: Web, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     async with connected(fresh[1]) as client:
         assert await said(fresh, "scale", "web8", "4") == "web8 has 4 workers from now on\n"
         await until(lambda: len(workers_of(fresh[1])) == 4)
-        jobs = [client.submit("nap", 4.0) for _ in range(4)]
+        jobs = [client.submit("held", str(gate)) for _ in range(4)]
         await until_started(client, *jobs)
-        assert client.nodes()[0].workers == 4
+        await until(lambda: client.nodes()[0].workers == 4)
         await said(fresh, "scale", "web8", "1")
         (found,) = await told(fresh, "status", "web8")
         assert sum(worker["leaving"] for worker in found["workers"]) == 3
-        assert await asyncio.gather(*jobs) == [4.0] * 4
+        gate.touch()
+        assert await asyncio.gather(*jobs) == [str(gate)] * 4
         await until(lambda: len(workers_of(fresh[1])) == 1)
-        assert client.nodes()[0].workers == 1
+        await until(lambda: client.nodes()[0].workers == 1)
         assert await client.call("nap") == 0.0
         fresh[1].signal(signal.SIGTTIN)
         await until(lambda: len(workers_of(fresh[1])) == 2)
@@ -435,11 +453,9 @@ def test_q_ends_top_and_the_terminal_is_as_before(web: Web) -> None:
     while b"web8" not in shown:
         shown += os.read(ours, 4096)
     os.write(ours, b"q")
-    while process.poll() is None:
-        try:
-            shown += os.read(ours, 4096)
-        except OSError:  # the other end is closed
-            break
+    with suppress(OSError):  # the other end is closed, and all that it wrote is read
+        while piece := os.read(ours, 4096):
+            shown += piece
     assert process.wait(20) == 0
     assert b"\x1b[?1049l" in shown  # the screen of before is shown again
     os.close(ours)
@@ -469,7 +485,7 @@ async def test_doctor_finds_nothing_where_nothing_is_wrong_and_what_is(web: Web)
 async def test_plan_tells_what_new_code_would_break(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_tasks(tmp_path, TASKS, name="same")
-    assert "4 tasks stay as they are" in await said(web, "plan", "same")
+    assert "5 tasks stay as they are" in await said(web, "plan", "same")
     source = TASKS.replace("seconds: int", "seconds: int, where: str").replace("def fail", "def failure")
     write_tasks(
         tmp_path,
@@ -483,7 +499,7 @@ async def test_plan_tells_what_new_code_would_break(web: Web, tmp_path: Path, mo
         "BREAKS  stuck: 'where' is new and must be given (served by web7, web8)",
         "changes nap: all calls that are good now fit",
         "adds    failure",
-        "1 task stays as it is",
+        "2 tasks stay as they are",
     ]
     (tmp_path / "now.json").write_text(await said(web, "tasks", "--json"))
     assert (await told(web, "plan", "--tasks", "now.json"))["breaks"] == []

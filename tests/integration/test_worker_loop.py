@@ -78,7 +78,7 @@ shelf = Shelf.of_worker(int(sys.argv[3]), 0)
 WorkerLoop(link, load([sys.argv[4]], "."), words, shelf, calls=calls, title="a worker under test").serve()
 """
 
-PATIENCE_S = 10.0
+PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -339,15 +339,15 @@ def test_a_worker_that_has_nothing_to_do_hands_back_the_memory_of_what_was_taken
         worker.start()
         for number in range(1, 4):
             worker.give("noop", bytes(SHELF // 4))
-            worker.takes = number != 2  # where the node is slow, the worker looks again
+            worker.takes = False  # looked at before, since what was taken may be gone at once
             worker.hear_all(1)
             assert worker.memory > SHELF // 4
-            if not worker.takes:
+            if number == 2:  # where the node is slow, the worker looks again
                 time.sleep(0.5)
                 assert worker.memory > SHELF // 4
-                (place,) = worker.places[1:]
-                assert place is not None
-                worker.take(place)
+            place = worker.places[-1]
+            assert place is not None
+            worker.take(place)
             deadline = time.monotonic() + PATIENCE_S
             while worker.memory:
                 assert time.monotonic() < deadline

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ from meshnode.worker.zygote import Config, Loaded, Order, decode_report
 from tests.support.clients import connected, until_started
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, lasting_address, write_tasks, write_with_and_without_coroutines
-from tests.support.processes import descriptors_of, kill, until_ended, workers_of, zygote_of
+from tests.support.processes import descriptors_of, kill, suspended, until_ended, workers_of, zygote_of
 from tests.support.waiting import until
 
 TASKS = '''
@@ -45,7 +46,7 @@ def meet(folder: str, count: int) -> int:
     place = pathlib.Path(folder)
     place.mkdir(exist_ok=True)
     (place / str(os.getpid())).touch()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while len(list(place.iterdir())) < count:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{len(list(place.iterdir()))} of {count} workers came")
@@ -206,7 +207,7 @@ def memory_files_of(pid: int) -> list[str]:
 
 async def all_at_once(client: mesh.Client, place: Path, count: int) -> set[int]:
     """Have every worker of a node run a job at the same time; return their processes."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(25):
         return set(await asyncio.gather(*(client.submit("meet", str(place), count) for _ in range(count))))
 
 
@@ -293,9 +294,11 @@ async def test_a_worker_that_keeps_dying_young_is_replaced_every_time(folder: Pa
             for _ in range(4):
                 with pytest.raises(JobLost, match="status 3"):
                     await client.call("leave")
-            async with asyncio.timeout(10):
-                assert await client.call("nap") > 0
-        node.wait_for_log(r"another starts in 0\.4 s")
+            async with asyncio.timeout(30):
+                pid = await client.call("nap")
+                while "another starts in 0.4 s" not in node.log:  # one that a busy machine let stand still died old
+                    os.kill(pid, signal.SIGKILL)
+                    pid = await client.call("nap")
 
 
 # bodies
@@ -320,8 +323,9 @@ WORDS = 2 * mmap.PAGESIZE
 def shelves(pid: int) -> int:
     """Return the bytes of memory that lie on the shelves of a node's workers."""
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if "meshnode-shelves" in str(descriptor.readlink()):
-            return descriptor.stat().st_blocks * 512
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if "meshnode-shelves" in str(descriptor.readlink()):
+                return descriptor.stat().st_blocks * 512
     raise AssertionError("it has none")
 
 
@@ -332,9 +336,10 @@ async def test_the_memory_of_large_bodies_is_handed_back_when_nothing_large_come
             await client.wait_ready()
             assert shelves(node.pid) == 0
             bodies = [os.urandom(size) for size in (1 << 20, 40_000, 3 << 20, 5 << 20, 1 << 20)] * 4
-            results = await asyncio.gather(*(client.submit(task, body) for body in bodies))
-            assert [result[::-1] for result in results] == bodies
-            assert shelves(node.pid) > WORDS
+            with suspended(workers_of(node)):  # so that what lies there stays until it was seen
+                jobs = [client.submit(task, body) for body in bodies]
+                await until(lambda: shelves(node.pid) > WORDS)
+            assert [result[::-1] for result in await asyncio.gather(*jobs)] == bodies
             await until(lambda: shelves(node.pid) <= WORDS)
 
 
@@ -350,7 +355,7 @@ async def test_large_bodies_that_lie_behind_a_job_that_drags_on_are_taken_back_w
             drags = client.submit("turned_once_there", bytes(50_000), str(go))
             bodies = [os.urandom(40_000 + number) for number in range(100)]
             jobs = [client.submit("turned_once_there", body, "") for body in bodies]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 assert [result[::-1] for result in await asyncio.gather(*jobs)] == bodies
             assert not drags.done()
             go.touch()
@@ -563,7 +568,7 @@ async def test_after_a_kill_of_the_node_another_serves_at_the_same_port_at_once(
                     await job
                 async with connected(successor) as other, asyncio.timeout(10):
                     assert await other.call("nap") not in {process.pid for process in family}
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(20):
                     assert await client.call("nap") not in {process.pid for process in family}
             await until_ended(family)
 
@@ -622,7 +627,7 @@ async def test_a_killed_zygote_costs_what_ran_and_is_replaced_with_all_its_worke
                     async with asyncio.timeout(10):
                         await job
                 assert caught.value.started is True
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 after = set(await asyncio.gather(*waiting))
             assert not after & before
             assert len(await all_at_once(client, tmp_path / "place", 2)) == 2
@@ -654,7 +659,7 @@ async def test_an_application_that_no_longer_imports_leaves_the_node_unhealthy_u
             await client.wait_ready()
             write_tasks(tmp_path, "1 / 0\n")
             zygote_of(node).kill()
-            node.wait_for_log("unhealthy: the application cannot be loaded any more")
+            node.wait_for_log("unhealthy: the application cannot be loaded any more", timeout=20)
             node.wait_for_log("ZeroDivisionError")
             waiting = client.submit("nap")
             write_tasks(tmp_path, TASKS)
@@ -671,11 +676,20 @@ async def test_an_application_that_serves_other_tasks_after_its_zygote_was_lost_
             await client.wait_ready()
             write_tasks(tmp_path, "@mesh.task\ndef other() -> int:\n    return 7\n")
             zygote_of(node).kill()
-            await until(lambda: list(client.tasks()) == ["other"])
+            await until(lambda: list(client.tasks()) == ["other"], timeout=20)
             assert await client.call("other") == 7
 
 
 # lifespans
+
+
+def told_by(folder: Path) -> dict[int, list[str]]:
+    """What each process has told so far."""
+    story: dict[int, list[str]] = {}
+    for line in (folder / "told").read_text().splitlines():
+        word, what = line.split()
+        story.setdefault(int(word), []).append(what)
+    return story
 
 
 @pytest.mark.parametrize("kind", ["", "async"])
@@ -691,19 +705,21 @@ async def test_a_lifespan_surrounds_the_jobs_of_each_worker_once(tmp_path: Path,
             node.wait_for_log(rf"process {victim}\) ended")
             await until(lambda: len(workers_of(node)) == 3)
             assert all(await asyncio.gather(*(client.submit("job", 0.02) for _ in range(30))))
+            jobs = 60
             ended = {worker.pid for worker in workers_of(node)}
+            async with asyncio.timeout(20):
+                while any("job" not in told_by(tmp_path).get(pid, []) for pid in ended):  # one may be about to set up
+                    assert all(await asyncio.gather(*(client.submit("job", 0.02) for _ in range(3))))
+                    jobs += 3
         assert node.stop() == 0
-    story: dict[int, list[str]] = {}
-    for line in (tmp_path / "told").read_text().splitlines():
-        word, what = line.split()
-        story.setdefault(int(word), []).append(what)
+    story = told_by(tmp_path)
     assert story.keys() == began | ended
     for pid, steps in story.items():
         assert steps[0] == "up"
         assert steps.count("up") == 1
         assert ("down" in steps) == (pid != victim)
         assert "down" not in steps[:-1]
-    assert sum(steps.count("job") for steps in story.values()) == 60
+    assert sum(steps.count("job") for steps in story.values()) == jobs
 
 
 def test_a_lifespan_that_raises_shows_its_traceback_and_is_tried_again_until_it_does_not(tmp_path: Path) -> None:

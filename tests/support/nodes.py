@@ -114,7 +114,7 @@ class NodeProcess:
             self._ended = True
             self._changed.notify_all()
 
-    def wait_for_log(self, pattern: str, *, timeout: float = 10.0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, *, timeout: float = 20.0) -> re.Match[str]:
         """Return the first match in what the node has logged, waiting for it. Raises NodeError."""
         deadline = time.monotonic() + timeout
         with self._changed:

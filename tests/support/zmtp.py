@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -84,20 +85,28 @@ class RawPeer:
         self.say(map(bytes, encode_client(ClientMessage(b"", 0, [Hello(MAGIC, *VERSIONS, "default", "raw")]))))
         said = b""
         while b"workers" not in said:
-            piece = self.socket.recv(65_536)
+            try:
+                piece = self.socket.recv(65_536)
+            except ConnectionResetError:
+                return False
             if not piece:
                 return False
             said += piece
         return True
 
-    def say_for_ever(self, content: bytes, *, most: int) -> int:
-        """Send frame after frame of a message that never ends; return the bytes that went, `most` if nobody objects."""
+    def say_for_ever(self, content: bytes, *, most: int, rate: float | None = None) -> int:
+        """Send frame after frame of a message that never ends; return the bytes that went, `most` if nobody objects.
+
+        `rate`: bytes a second at most, whatever time was lost before; None for as many as go.
+        """
         piece = frame(content, MORE) * max(1, 65_536 // (len(content) + 2))
         sent = 0
         try:
             while sent < most:
                 self.socket.sendall(piece)
                 sent += len(piece)
+                if rate is not None:
+                    time.sleep(len(piece) / rate)
         except (ConnectionError, TimeoutError):
             return sent
         return sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -173,5 +175,18 @@ class ControlGroups:
     def remove(self) -> None:
         for root in self.roots:
             for folder, _, _ in os.walk(root / self.name, topdown=False):
-                with suppress(FileNotFoundError):
-                    Path(folder).rmdir()
+                group = Path(folder)
+                wait_for(partial(removed, group), 10, f"{group} to be empty")
+
+
+def removed(group: Path) -> bool:
+    """Remove a group; False while a process that has just been killed is still in it."""
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
