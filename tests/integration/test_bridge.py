@@ -587,12 +587,11 @@ async def test_a_line_without_end_is_answered_though_the_caller_never_stops_writ
         with socket.create_connection(place) as connection:
             connection.settimeout(0.02)
             got, began = b"", time.monotonic()
-            while b"\n" not in got and time.monotonic() - began < 10:
-                try:
+            while b"\n" not in got and time.monotonic() - began < 20:
+                with suppress(TimeoutError, ConnectionError):  # what lingers for long enough is closed, with a reset
                     connection.send(b"a" * 65_536)
+                with suppress(TimeoutError):
                     got += connection.recv(4096)
-                except TimeoutError:
-                    continue
             return got
 
     async with a_node(bridge_max_line=100_000) as node:
@@ -614,7 +613,7 @@ async def test_what_looks_like_a_browser_gets_one_line_and_runs_nothing(
     monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
     monkeypatch.setattr(conversation_module, "LINGER_S", 3600.0)  # what ends now does not wait for that
-    async with a_node() as node, node.caller() as caller, asyncio.timeout(10):
+    async with a_node() as node, node.caller() as caller, asyncio.timeout(30):
         caller.writer.write(first)
         caller.send(note(2))
         assert (await caller.line())["error"]["type"] == "ProtocolError"

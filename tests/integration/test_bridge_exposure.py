@@ -27,7 +27,7 @@ from tests.support.tools import need
 __all__ = ["leak_check"]
 
 CALLERS = Path(__file__).parent / "callers"
-PATIENCE_S = 15.0
+PATIENCE_S = 25.0
 TOKEN = b"correct horse battery staple"
 ALLOWED, OTHER, PROXY, CALLER = "127.0.0.2", "127.0.0.3", "127.0.0.4", "203.0.113.7"
 """All of 127/8 is this host: a caller has the address that it binds."""
@@ -155,11 +155,14 @@ def kind(answer: bytes) -> str:
 
 
 def wait_until_gone(node: NodeProcess) -> None:
-    """Wait until the node has let go of every plain socket."""
+    """Wait until the node has let go of every plain socket, those included that it has yet to accept."""
     deadline = time.monotonic() + PATIENCE_S
     port = place(node)[1]
-    process = psutil.Process(node.pid)
-    while any(c.laddr[1] == port and c.status != "LISTEN" for c in process.net_connections(kind="tcp")):
+    # Not of the node's own descriptors alone: what the kernel keeps until it is accepted is nobody's.
+    while any(
+        c.laddr and c.laddr[1] == port and c.status not in ("LISTEN", "TIME_WAIT")
+        for c in psutil.net_connections(kind="tcp")
+    ):
         assert time.monotonic() < deadline, "it holds a connection"
         time.sleep(0.01)
 
@@ -214,8 +217,8 @@ def test_who_does_not_give_the_token_in_time_is_told_and_who_says_nothing_at_all
     with_token: NodeProcess, with_tls: NodeProcess
 ) -> None:
     def silent(node: NodeProcess, first: bytes) -> tuple[bytes, float]:
+        begun = time.monotonic()  # the node may count from before `connect` has returned here
         with connect(node) as line:
-            begun = time.monotonic()
             line.sendall(first)
             return rest(line), time.monotonic() - begun
 
@@ -224,8 +227,9 @@ def test_who_does_not_give_the_token_in_time_is_told_and_who_says_nothing_at_all
         (silence, _), (begun, _), (no_tls, _), (half_tls, _) = answers = [wait.result() for wait in waits]
     assert [kind(answer) for answer in (silence, begun)] == ["NotAllowed"] * 2
     assert (no_tls, half_tls) == (b"", b"")
-    assert all(PREFACE_S - 0.1 < took < PREFACE_S + 3.0 for _, took in answers)
+    assert all(PREFACE_S - 0.1 < took < PREFACE_S + 6.0 for _, took in answers)  # which is less than a line has
     for node in (with_token, with_tls):
+        node.wait_for_log("turned away")  # the one that was told, or had begun: its line may be read later than that
         before = node.log
         connect(node).close()
         wait_until_gone(node)
@@ -252,7 +256,7 @@ def test_a_reload_reads_the_token_again_and_keeps_the_old_one_where_that_fails(t
         ]:
             token.write_bytes(content)
             node.signal(signal.SIGHUP)
-            node.wait_for_log(logged)
+            node.wait_for_log(logged, timeout=PATIENCE_S)
             assert said(node, good + b"\n" + ADD) == b"3\n"
         assert kind(said(node, TOKEN + b"\n" + ADD)) == "NotAllowed"
         before.sendall(ADD)
@@ -263,7 +267,7 @@ def test_nc_and_socat_begin_with_the_token(with_token: NodeProcess, secrets: Pat
     need("nc")
     need("socat")
     host, port = place(with_token)
-    for caller in (f"nc -N {host} {port}", f"socat - TCP:{host}:{port}"):
+    for caller in (f"nc -N {host} {port}", f"socat -t 9 - TCP:{host}:{port}"):
         line = f"(cat {secrets / 'token'}; echo '{ADD.decode().strip()}') | {caller}"
         done = subprocess.run(["sh", "-c", line], capture_output=True, timeout=PATIENCE_S, check=False)
         assert (done.stdout, done.stderr) == (b"3\n", b"")
@@ -488,7 +492,8 @@ def test_whatever_comes_first_costs_its_connection_only(
         wait_until_gone(node)
         assert "Traceback" not in node.log
     assert said(with_token, TOKEN + b"\n" + ADD) == b"3\n"
-    assert said(with_list, ADD, source=ALLOWED) == b"3\n"
+    # For another caller than those above: of one there may be two, and the node may not know yet that all theirs left.
+    assert said(with_list, proxy_1("203.0.113.200") + ADD, source=PROXY) == b"3\n"
 
 
 # addresses
@@ -566,13 +571,14 @@ def test_so_many_are_let_in_at_all() -> None:
 
 
 def test_a_line_that_does_not_go_on_is_given_up_and_one_that_does_is_not() -> None:
-    asked = json.dumps({"function": "echo", "args": ["x" * 2000]}).encode() + b"\n"
+    asked = json.dumps({"function": "echo", "args": ["x" * 20_000]}).encode() + b"\n"
     with a_node("--bridge-line-timeout", "0.5") as node, connect(node) as slow, connect(node) as stuck:
         begun = time.monotonic()
         stuck.sendall(b'{"function"')
-        for piece in (asked[:1500], asked[1500:2020], asked[2020:]):
+        for piece in (asked[:15_000], asked[15_000:20_020], asked[20_020:]):  # so much buys it many seconds more
             slow.sendall(piece)
             time.sleep(0.4)  # the rate is what is tested
-        assert json.loads(slow.recv(10_000))["args"] == ["x" * 2000]
+        with slow.makefile("rb") as replies:
+            assert json.loads(replies.readline())["args"] == ["x" * 20_000]
         assert kind(rest(stuck)) == "ProtocolError"
         assert time.monotonic() - begun < 8.0  # it would have 10 s if no other length was set

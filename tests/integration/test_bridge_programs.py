@@ -20,7 +20,7 @@ from tests.support.tools import need
 __all__ = ["leak_check"]
 
 CALLERS = Path(__file__).parent / "callers"
-PATIENCE_S = 15.0
+PATIENCE_S = 25.0
 BIG = 300_000
 """Characters of a reply that no buffer of a caller holds in one piece: PHP's has 8,192."""
 
@@ -109,8 +109,8 @@ def test_nc_that_ends_its_input_reads_every_reply(place: tuple[str, str]) -> Non
     assert (done.returncode, done.stdout) == (0, "3\n0.3\n3\n")
 
 
-@pytest.mark.parametrize("option", [("-q", "1"), ("-w", "1")], ids=" ".join)
-def test_nc_that_closes_a_second_after_the_reply_reads_it(place: tuple[str, str], option: tuple[str, str]) -> None:
+@pytest.mark.parametrize("option", [("-q", "3"), ("-w", "3")], ids=" ".join)  # a busy machine may need more than one
+def test_nc_that_closes_some_seconds_later_reads_the_reply(place: tuple[str, str], option: tuple[str, str]) -> None:
     assert run("nc", *option, *place, given=request("add", 1, 2)).stdout == "3\n"
 
 

@@ -75,7 +75,7 @@ asyncio.run(main(sys.argv[1]))
 FLOOD_S = SUSPECT_S + 0.5
 """Seconds for which others are looked at beside the flood: a node that answers no ping is suspect by then."""
 
-GRACE_S = 10.0
+GRACE_S = 20.0
 
 
 @pytest.fixture(scope="module")

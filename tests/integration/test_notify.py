@@ -31,7 +31,7 @@ class Manager:
         self.address = address
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(address.replace("@", "\0", 1))
-        self.socket.settimeout(10)
+        self.socket.settimeout(20)
         self.heard: list[str] = []
 
     def hear(self, beginning: str) -> str:
@@ -87,11 +87,11 @@ async def test_a_watched_node_gives_signs_of_life_and_its_workers_know_nothing_o
     environment = {"NOTIFY_SOCKET": manager.address, "WATCHDOG_USEC": "600000", "XDG_RUNTIME_DIR": str(tmp_path)}
     with NodeProcess(tmp_path, environment=environment) as node:
         manager.hear("READY=1")
-        manager.pass_over()  # what came while this process had to wait would be heard all at once
-        began = time.monotonic()
+        began = time.monotonic()  # before that: what comes while this process has to wait is heard all at once
+        manager.pass_over()
         for _ in range(4):
             manager.hear("WATCHDOG=1")
-        assert 0.4 <= time.monotonic() - began <= 4.0  # three lengths of 0.2 s, with what a busy machine adds
+        assert 0.4 <= time.monotonic() - began <= 9.0  # three lengths of 0.2 s, with what a busy machine adds
         async with mesh.Client(seeds=[node.seed], mdns=False) as client:
             assert await client.call("told") == []
 

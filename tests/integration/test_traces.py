@@ -103,7 +103,7 @@ asyncio.run(main())
 def ask(bridge: str, **request: Any) -> Any:
     """Ask the bridge one thing."""
     host, _, port = bridge.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=10.0) as line, line.makefile("rb") as replies:
+    with socket.create_connection((host, int(port)), timeout=20.0) as line, line.makefile("rb") as replies:
         line.sendall(json.dumps(request).encode() + b"\n")
         return json.loads(replies.readline())
 
@@ -129,7 +129,7 @@ def test_lines_of_many_traces_on_one_connection_are_answered_in_their_order(tmp_
     parents = [f"00-{number:032x}-b7ad6b7169203331-01" for number in range(1, 200)]
     with NodeProcess(tmp_path, workers=2, bridge=True) as node:
         host, _, port = node.bridge.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=10.0) as line, line.makefile("rb") as replies:
+        with socket.create_connection((host, int(port)), timeout=20.0) as line, line.makefile("rb") as replies:
             line.sendall(b"".join(b'{"function":"here","traceparent":"%b"}\n' % parent.encode() for parent in parents))
             assert [json.loads(replies.readline()) for _ in parents] == parents
 

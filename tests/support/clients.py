@@ -16,8 +16,8 @@ def connected(*nodes: NodeProcess, **options: Any) -> mesh.Client:
 
 
 async def until_started(client: mesh.Client, *jobs: mesh.Job[Any]) -> None:
-    """Wait for the node's word that all of these run, or have run and ended. Raises TimeoutError after 10 s."""
-    async with asyncio.timeout(10):
+    """Wait for the node's word that all of these run, or have run and ended. Raises TimeoutError after 20 s."""
+    async with asyncio.timeout(20):
         for job in jobs:
             while job.state != STARTED and not job.done():
                 await client.changed()

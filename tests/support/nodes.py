@@ -22,12 +22,12 @@ import psutil
 
 from tests.support.processes import family_of, kill
 
-START_S = 20.0
+START_S = 30.0
 """Seconds that a node may take to be ready; a busy machine needs a few."""
 
 STOP_S = 20.0
 
-LOG_S = 5.0
+LOG_S = 20.0
 """Seconds for the last lines of a node that has ended; whoever else holds its standard error need not be waited for."""
 
 PORTS = range(20_000, 32_000)

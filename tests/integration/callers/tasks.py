@@ -42,19 +42,19 @@ def sleep(seconds: float) -> float:
 
 @mesh.task(bridge=True)
 def wait_for(path: str) -> None:
-    """Return once a file is there, or after 20 s."""
-    deadline = time.monotonic() + 20
+    """Return once a file is there, or after 30 s."""
+    deadline = time.monotonic() + 30
     while not os.path.exists(path) and time.monotonic() < deadline:
         time.sleep(0.005)
 
 
 @mesh.task(bridge=True)
 def meet(folder: str, count: int) -> int:
-    """Return the process once this many run here at the same time, or raise after 10 s."""
+    """Return the process once this many run here at the same time, or raise after 20 s."""
     place = Path(folder)
     place.mkdir(exist_ok=True)
     (place / str(os.getpid())).touch()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 20
     while (here := len(list(place.iterdir()))) < count:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{here} of {count} came")
