@@ -44,8 +44,9 @@ class Client(Turns):
     keys (docs/security.md). `allow_networks`: believe mDNS only addresses in these, `"10.0.0.0/8"`.
     `max_pending`: jobs under way at most; beyond it `submit` raises MeshBusy, `call` and `map` wait.
     `discovery_grace`: seconds that a job waits for the first node that serves its task. Leaving the block waits for
-    what is outstanding, but for jobs that were detached. Raises ConfigError for a value that makes no sense.
-    `on_end`, once set, is called with each job right after it has ended: for those who keep books of all.
+    what is outstanding, but for jobs that were detached, and takes no more. Raises ConfigError for a value that makes
+    no sense. `on_end`, once set, is called with each job right after it has ended, also while the client is being
+    closed: for those who keep books of all.
 
         async with Client() as client:
             result = await client.call("send_mail", to="a@b")
@@ -125,13 +126,14 @@ class Client(Turns):
     async def close(self, timeout: float | None = None) -> None:
         """Wait for what is outstanding, at most `timeout` seconds; what is left then ends with ClosedError.
 
-        Meanwhile `call`, `submit` and `map` raise ClosedError: those who go on handing in would never let it end.
+        Meanwhile `call` and `submit` raise ClosedError, and a `map` does when it has yielded what it had under way:
+        those who go on handing in would never let it end.
         """
         if self._closed or self._context is None:
             self._closed = True
             return
         try:
-            await asyncio.sleep(0)  # what tasks that were made just before have to hand in comes before
+            await asyncio.sleep(0)  # what tasks made just before hand in with their first step comes before
             self._closing = True
             until = None if timeout is None else self.loop.time() + timeout
             while self._is_awaited() and (until is None or self.loop.time() < until):
@@ -192,7 +194,8 @@ class Client(Turns):
         """Run a job for each element (or each tuple of several iterables), at most `in_flight` at once.
 
         Yields results in order, or as they come with `ordered=False`. The first failure is raised; what was under
-        way and has not started is cancelled then, as it is when the loop over the results is left.
+        way and has not started is cancelled then, as it is when the loop over the results is left. Raises ClosedError
+        where the client is closed before all are handed in, after what was under way.
         """
         self._require_taking()
         arguments = zip(*iterables, strict=False)
@@ -203,15 +206,19 @@ class Client(Turns):
         try:
             exhausted = False
             while True:
-                while not exhausted and len(under_way) < bound and (self._jobs < self._max_pending or not under_way):
+                # One that goes on while the client is being closed would never let it end.
+                more = not (exhausted or self._closing)
+                while more and len(under_way) < bound and (self._jobs < self._max_pending or not under_way):
                     element = next(arguments, None)
                     if element is None:
-                        exhausted = True
+                        exhausted, more = True, False
                     elif self._jobs < self._max_pending:
                         under_way[self._submit(task, element, no_names, ended)] = None
                     else:
                         under_way[await self._submit_with_room(task, element, no_names, ended)] = None
                 if not under_way:
+                    if not exhausted:
+                        self._require_taking()
                     return
                 if ended is None:
                     job = next(iter(under_way))

@@ -2,7 +2,7 @@
 
     MeshError
     ├── ConfigError             a setting, a flag or a task module is wrong
-    ├── ClosedError             the client was closed before the job ended
+    ├── ClosedError             the client was closed before the job ended, or took no more
     ├── ProtocolError           a peer sent what docs/protocol.md does not allow
     ├── NoNodes                 no node of the mesh was found in time
     ├── UnknownTask             no node serves a task of this name; names near ones
@@ -50,7 +50,7 @@ class ConfigError(MeshError):
 
 
 class ClosedError(MeshError):
-    """The client was closed before the job ended."""
+    """The client was closed before the job ended, or before it was handed in (`started` is False then)."""
 
 
 class ProtocolError(MeshError):

@@ -136,7 +136,7 @@ class Turns:
         for link in self._links.values():
             link.close()
         self._links.clear()
-        for waiter in [*self._room, *self._changed]:
+        for waiter in [*self._room, *self._changed, *self._idle]:
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -162,14 +162,14 @@ class Turns:
 
     def _require_taking(self) -> None:
         if self._closing and not self._closed:
-            raise ClosedError("this client is being closed: it waits for the jobs that it has, and takes no more")
+            text = "this client is being closed: it waits for the jobs that it has, and takes no more"
+            raise ClosedError(text, started=False)
         self._require_open()
 
     def _require_open(self) -> None:
         if self._closed or self._context is None:
-            raise ClosedError(
-                "this client is closed" if self._closed else "open this client first: async with Client()"
-            )
+            text = "this client is closed" if self._closed else "open this client first: async with Client()"
+            raise ClosedError(text, started=False)
 
     def _submit(self, task: Any, args: Sequence[Any], kwargs: dict[str, Any], ended: Ended | None = None) -> AnyJob:
         """Hand in a job, which puts itself into `ended` when it is over."""

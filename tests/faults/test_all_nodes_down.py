@@ -97,13 +97,13 @@ async def test_clients_return_to_nodes_that_were_all_down_without_a_storm(
             await asyncio.gather(*(client.wait_ready(nodes=NODES) for client in clients))
             pauses = Pauses()
             watching = asyncio.create_task(pauses.watch())
+            stack.callback(watching.cancel)
             down = time.monotonic()
             for node in first:
                 node.kill()
             await asyncio.gather(*(without_nodes(client) for client in clients))
             line.notice = time.monotonic() - down
             await asyncio.sleep(down + DOWN_S - time.monotonic())
-            watching.cancel()
         with ExitStack() as nodes:
             begun = time.monotonic()
             again = [
@@ -125,10 +125,12 @@ async def test_clients_return_to_nodes_that_were_all_down_without_a_storm(
     links = CLIENTS * NODES
     settled = attempts.between(down + SETTLED_S, begun)
     rate = len(settled) / (begun - down - SETTLED_S) / links
-    peak = busiest(sized(pauses.without(settled), settled), BUSIEST_S) / links
+    judged = sized(pauses.without(settled), settled)
+    peak = busiest(judged, BUSIEST_S) / links
     line.more |= {"tries a link and second": rate, "share tried in 100 ms": peak}
     assert line.notice < NOTICED_S
     assert line.recover < BACK_S
+    assert 2 * len(judged) >= len(settled), "this machine is too busy to tell"
     assert rate <= 1.5 * 2 / MOST_S  # the mean of full jitter is half its cap
     assert peak <= BUSIEST_SHARE
     assert len(attempts.between(begun, done)) <= links * (1 + 2 * (done - begun) / MOST_S * 1.5)

@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,10 @@ def nap(seconds: float) -> int:
 @mesh.task
 def held(path: str) -> int:
     """Run until a file is there."""
+    deadline = time.monotonic() + 30
     while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
         time.sleep(0.005)
     return os.getpid()
 
@@ -518,7 +522,7 @@ async def test_whoever_goes_on_handing_in_jobs_does_not_keep_a_client_open(node:
         lambda client: asyncio.gather(client.submit("add", 1)),
         lambda client: anext(client.map("add", [1])),
     ]
-    refused: list[str] = []
+    refused: list[ClosedError] = []
 
     async def go_on(client: mesh.Client, hand_in: Callable[[mesh.Client], Any]) -> None:
         try:
@@ -527,7 +531,7 @@ async def test_whoever_goes_on_handing_in_jobs_does_not_keep_a_client_open(node:
                     await hand_in(client)
                 await asyncio.sleep(0)
         except ClosedError as error:
-            refused.append(str(error))
+            refused.append(error)
 
     async with asyncio.timeout(20):
         async with connected(node, max_pending=10) as client:
@@ -538,10 +542,55 @@ async def test_whoever_goes_on_handing_in_jobs_does_not_keep_a_client_open(node:
             rest = [asyncio.ensure_future(client.call("nap", 0.01)) for _ in range(20)]
             asyncio.get_running_loop().call_later(0.5, gate.open)
         await asyncio.gather(*tasks)
-        assert all(job.done() for job in jobs)
+        await asyncio.gather(*jobs)
         await asyncio.gather(*rest)  # those that waited for room had come before
     assert len(refused) == 3
-    assert all("takes no more" in text or "closed" in text for text in refused)
+    assert any("takes no more" in str(error) for error in refused)
+    assert {error.started for error in refused} == {False}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+async def test_a_map_that_goes_on_while_its_client_is_closed_yields_what_it_had_under_way(
+    node: NodeProcess, *, ordered: bool
+) -> None:
+    client = connected(node)
+    await client.open()
+    await client.wait_ready()
+    given: list[int] = []
+    yielded: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in count():
+            given.append(number)
+            yield number
+
+    async def go_on() -> None:
+        async for number in client.map("add", numbers(), ordered=ordered, in_flight=20):
+            yielded.append(number)
+
+    going_on = asyncio.ensure_future(go_on())
+    async with asyncio.timeout(20):
+        await until(lambda: len(yielded) > 100)
+        await client.close()
+        with pytest.raises(ClosedError) as caught:
+            await going_on
+    assert caught.value.started is False
+    assert sorted(yielded) == given
+
+
+async def test_a_second_close_with_a_bound_ends_the_first_too(node: NodeProcess, gate: Gate) -> None:
+    client = connected(node)
+    await client.open()
+    await client.wait_ready()
+    job = client.submit("held", gate.path)
+    await until_started(client, job)
+    leaving = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(10):  # the job itself would not end
+        await client.close(timeout=0.05)
+        await leaving
+    with pytest.raises(ClosedError):
+        await job
 
 
 async def test_an_application_that_is_cancelled_does_not_wait_for_its_jobs(node: NodeProcess, gate: Gate) -> None:
@@ -738,6 +787,7 @@ async def test_two_nodes_share_the_load(folder: Path) -> None:
                     break
             else:
                 pytest.fail(f"they never shared it evenly: {shares}")
+            assert all(len(share) == 2 for share in shares)
 
 
 async def test_a_node_that_is_told_to_stop_finishes_what_runs_and_the_rest_goes_elsewhere(

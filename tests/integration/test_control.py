@@ -49,7 +49,10 @@ def nap(seconds: float = 0.0) -> float:
 
 @mesh.task
 def held(path: str) -> str:
+    deadline = time.monotonic() + 30
     while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
         time.sleep(0.005)
     return path
 """,

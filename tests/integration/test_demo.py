@@ -106,11 +106,11 @@ def was_late(output: str) -> bool:
 
 @pytest.mark.timeout(200)
 def test_it_holds_and_shows_what_it_measured() -> None:
-    for others in (2, 1, 0):
+    for _ in range(3):
         with playing() as demo:
             code = demo.read_all()
             demo.wait_for_nobody()
-        if code == 0 or others == 0 or not was_late(demo.output):
+        if code == 0 or not was_late(demo.output):
             break
     assert code == 0, demo.output
 

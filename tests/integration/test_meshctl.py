@@ -47,7 +47,10 @@ def nap(seconds: float = 0.0) -> float:
 @mesh.task
 def held(path: str) -> str:
     "Runs until a file is there."
+    deadline = time.monotonic() + 30
     while not os.path.exists(path):
+        if time.monotonic() > deadline:
+            raise TimeoutError(path)
         time.sleep(0.005)
     return path
 

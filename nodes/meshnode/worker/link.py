@@ -113,7 +113,7 @@ def _large_order(seq: int, job: Submit, shelf: Shelf | None) -> Packet:
 
 
 def _large_end(ran: Ran, shelf: Shelf | None) -> Packet:
-    """Pack one outcome with a large body, likewise; what it is in is changed."""
+    """Pack one outcome with a large body, likewise. `ran` is changed: give it a copy."""
     (end,) = ran.ends
     place = ran.place = shelf.put_next(end.body) if shelf else None
     if place is None and len(end.body) < LARGE:
