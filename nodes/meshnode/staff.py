@@ -63,8 +63,8 @@ FORK_AGAIN_S: Final = 1.0
 """Seconds after which what could not be forked is tried again."""
 
 _CAUSE_S: Final = 0.25
-"""Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then. It came in time for
-all of 300 workers that were killed on two CPUs with a load of three."""
+"""Seconds that a death waits for its cause, which the zygote reports; it ends the jobs without it then. It came in time
+for all of 300 workers that were killed on two CPUs with a load of three."""
 
 SHELVES_S: Final = 1.0
 """Seconds for which a shelf keeps its memory at least after the last large body."""
