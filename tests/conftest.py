@@ -1,4 +1,4 @@
-"""What holds for all tests: `figures`, and the table of them at the end of a run.
+"""What holds for all tests: `figures`, and the table of them at the end of a run; `gate`.
 
 The nodes' locks and sockets are in a folder of this run, beside which others may run.
 """
@@ -8,6 +8,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.console import Console
 from mesh.core.session import Session
 from meshnode.worker.loop import ignore_signal
 from tests.support.faults import Figures, print_table
+from tests.support.gates import Gate
 from tests.support.modules import compiled
 
 LINES = pytest.StashKey[list[Figures]]()
@@ -60,6 +62,14 @@ def figures(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Fig
         line.held = request.node.stash.get(PASSED, False)
         line.write()
     request.config.stash.setdefault(LINES, []).extend(made)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """Open at the end of the test at the latest, so that no job goes on."""
+    made = Gate(tmp_path / "gate")
+    yield made
+    made.open()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

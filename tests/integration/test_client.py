@@ -43,6 +43,7 @@ from mesh.wire.codec import encode_client
 from mesh.wire.messages import MAGIC, VERSIONS, ClientMessage, Hello
 from meshnode.worker.link import DATAGRAM, LARGE
 from tests.support.clients import connected, until_started
+from tests.support.gates import HELD, Gate
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, lasting_address, write_tasks
 from tests.support.waiting import until
@@ -77,19 +78,8 @@ def nap(seconds: float) -> int:
     return os.getpid()
 
 
-@mesh.task
-def held(path: str) -> int:
-    """Run until a file is there."""
-    deadline = time.monotonic() + 30
-    while not os.path.exists(path):
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.005)
-    return os.getpid()
-
-
 @mesh.task(timeout=0.3)
-def hurried_and_held(path: str) -> int:
+def hurried_and_held(path: str) -> str:
     return held(path)
 
 
@@ -157,7 +147,7 @@ def later() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("app")
-    write_tasks(made, TASKS)
+    write_tasks(made, TASKS + HELD)
     return made
 
 
@@ -173,24 +163,6 @@ async def client(node: NodeProcess) -> AsyncIterator[mesh.Client]:
     async with connected(node) as made:
         await made.wait_ready()
         yield made
-
-
-class Gate:
-    """The file that jobs of `held` wait for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def open(self) -> None:
-        Path(self.path).touch()
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    """Open at the end of the test at the latest, so that no job goes on."""
-    made = Gate(tmp_path / "gate")
-    yield made
-    made.open()
 
 
 # calls
@@ -474,7 +446,7 @@ async def test_a_result_that_is_not_there_in_time_leaves_the_job_alone(client: m
     waiter.cancel()
     await asyncio.wait((waiter,))
     gate.open()
-    assert await job > 0
+    assert await job == gate.path
 
 
 # opening and closing

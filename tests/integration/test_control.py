@@ -29,6 +29,7 @@ from meshnode.control import LINE_BYTES, MOST_TALKS, Answer, Control, RefusedErr
 from meshnode.core.lifecycle import Lifecycle, Word
 from meshnode.steering import Reloads, Steering
 from tests.support.clients import connected, until_started
+from tests.support.gates import HELD, Gate
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, run_meshnode, write_tasks
 from tests.support.processes import suspended, workers_of
@@ -46,16 +47,8 @@ import os, time
 def nap(seconds: float = 0.0) -> float:
     time.sleep(seconds)
     return seconds
-
-@mesh.task
-def held(path: str) -> str:
-    deadline = time.monotonic() + 30
-    while not os.path.exists(path):
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.005)
-    return path
-""",
+"""
+        + HELD,
     )
     return tmp_path
 
@@ -121,11 +114,10 @@ def test_status_tells_people_and_programs_how_a_node_is(app: Path) -> None:
         assert re.search(rf"^1 +{found['workers'][1]['pid']} +\d+ s +0 +0", shown.stdout, re.MULTILINE)
 
 
-async def test_status_answers_although_every_worker_hangs_and_counts_what_runs_and_waits(app: Path) -> None:
-    gate = app / "gate"
+async def test_status_answers_although_every_worker_hangs_and_counts_what_runs_and_waits(app: Path, gate: Gate) -> None:
     with a_node(app, workers=2) as node:
         async with connected(node) as client:
-            jobs = [client.submit("held", str(gate)) for _ in range(2)]
+            jobs = [client.submit("held", gate.path) for _ in range(2)]
             await until_started(client, *jobs)
             workers = workers_of(node)
             assert len(workers) == 2
@@ -133,7 +125,7 @@ async def test_status_answers_although_every_worker_hangs_and_counts_what_runs_a
                 found = await asyncio.to_thread(status, app)
             assert (found["state"], found["clients"], found["held"], found["running"]) == ("running", 1, 2, 2)
             assert [worker["outstanding"] for worker in found["workers"]] == [1, 1]
-            gate.touch()
+            gate.open()
             await asyncio.gather(*jobs)
 
 
@@ -282,11 +274,10 @@ def test_a_verb_wins_over_a_module_of_its_name_but_not_over_a_value(app: Path) -
 # stop
 
 
-async def test_stop_waits_until_the_node_is_gone_and_says_what_for(app: Path) -> None:
-    gate = app / "gate"
+async def test_stop_waits_until_the_node_is_gone_and_says_what_for(app: Path, gate: Gate) -> None:
     with a_node(app) as node:
         async with connected(node) as client:
-            job = client.submit("held", str(gate))
+            job = client.submit("held", gate.path)
             await until_started(client, job)
             stop = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "meshnode", "stop", cwd=app, env={**os.environ, "XDG_RUNTIME_DIR": str(app)},
@@ -294,12 +285,12 @@ async def test_stop_waits_until_the_node_is_gone_and_says_what_for(app: Path) ->
             )  # fmt: skip
             assert stop.stderr is not None
             assert await stop.stderr.readline() == b"stopping: 1 running, 0 waiting\n"
-            gate.touch()
+            gate.open()
             stdout, stderr = await stop.communicate()
             assert stop.returncode == 0, stderr
             assert b"the node web7 has stopped" in stdout
             assert node.wait(0.5) == 0
-            assert await job == str(gate)
+            assert await job == gate.path
 
 
 async def test_stop_f_ends_a_running_job_at_once(app: Path) -> None:
@@ -386,18 +377,17 @@ async def test_while_a_node_drains_its_jobs_go_elsewhere_and_none_fails(app: Pat
                 assert await nodes_of(newcomer) == await nodes_of(client) == {"web7", "web8"}
 
 
-async def test_a_node_that_drains_finishes_what_it_holds_stays_and_can_be_stopped(app: Path) -> None:
-    gate = app / "gate"
+async def test_a_node_that_drains_finishes_what_it_holds_stays_and_can_be_stopped(app: Path, gate: Gate) -> None:
     with a_node(app) as node:
         async with connected(node) as client:
-            job = client.submit("held", str(gate))
+            job = client.submit("held", gate.path)
             await until_started(client, job)
             assert (await run_verb_beside(app, "drain")).returncode == 0
             assert not job.done(), "it does not wait"
             found = await asyncio.to_thread(status, app)
             assert (found["state"], found["why"]) == ("draining", "told by drain; undrain takes it back")
-            gate.touch()
-            assert await job == str(gate)
+            gate.open()
+            assert await job == gate.path
             assert (await run_verb_beside(app, "stop")).returncode == 0
             assert node.wait() == 0
 

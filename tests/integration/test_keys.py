@@ -20,6 +20,7 @@ from meshdiscovery.record import Record
 from meshnode import guard as guard_module
 from meshnode.guard import Guard
 from tests.support.clients import connected, until_started
+from tests.support.gates import HELD, Gate
 from tests.support.keyed import KeyedFront, Keys, Rogue, Wiretap, keyed_peer
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, lasting_address, run_meshnode, write_tasks
@@ -46,14 +47,6 @@ def nap(seconds: float = 0.0) -> int:
     time.sleep(seconds)
     return os.getppid()
 
-@mesh.task
-def held(path: str) -> None:
-    deadline = time.monotonic() + 30
-    while not os.path.exists(path):
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.005)
-
 @mesh.task(idempotent=True)
 def report(n: int = 0) -> int:
     return n
@@ -68,7 +61,7 @@ def touch(path: str) -> None:
 def app(tmp_path: Path) -> Path:
     folder = tmp_path / "app"
     folder.mkdir()
-    write_tasks(folder, TASKS)
+    write_tasks(folder, TASKS + HELD)
     return folder
 
 
@@ -214,13 +207,12 @@ async def test_a_seed_is_tried_with_each_key_until_the_right_one(app: Path, keys
 # what is taken away again
 
 
-async def test_a_key_that_is_revoked_is_cut_off_where_it_is_connected(app: Path, keys: Keys) -> None:
+async def test_a_key_that_is_revoked_is_cut_off_where_it_is_connected(app: Path, keys: Keys, gate: Gate) -> None:
     ada = keys.host("desk", keys.client("ada"))
     bob = keys.host("shop", keys.client("bob"))
     with a_node(app, keys, "a", workers=2) as a:
         async with connected(a, keys=ada) as stays, connected(a, keys=bob, discovery_grace=0.5) as goes:
-            gate = app / "gate"
-            running, cut = (client.submit("held", str(gate)) for client in (stays, goes))
+            running, cut = (client.submit("held", gate.path) for client in (stays, goes))
             await asyncio.gather(until_started(stays, running), until_started(goes, cut))
             keys.workshop.revoke("bob")
             keys.carry("a")
@@ -230,18 +222,17 @@ async def test_a_key_that_is_revoked_is_cut_off_where_it_is_connected(app: Path,
             assert time.monotonic() - revoked < REVOKED_S
             with pytest.raises(mesh.KeyRefused, match="a: the key of this client is not allowed there"):
                 await goes.call("report", 1)
-            gate.touch()
+            gate.open()
             await running
             assert await stays.call("report", 2) == 2
         a.wait_for_log("allowed was read again: 3 keys")
 
 
-def test_a_revoked_peer_that_says_nothing_hears_nothing_more(app: Path, keys: Keys) -> None:
+def test_a_revoked_peer_that_says_nothing_hears_nothing_more(app: Path, keys: Keys, gate: Gate) -> None:
     bob = keys.client("bob")
     with a_node(app, keys, "a") as a, keyed_peer(a, keys.of("a"), bob) as peer:
         assert isinstance(peer.greet(), Welcome)
-        gate = app / "gate"
-        peer.say(*peer.jobs("held", (str(gate),), (str(gate),)))
+        peer.say(*peer.jobs("held", (gate.path,), (gate.path,)))
         keys.workshop.revoke("bob")
         keys.carry("a")
         revoked = time.monotonic()
@@ -249,7 +240,7 @@ def test_a_revoked_peer_that_says_nothing_hears_nothing_more(app: Path, keys: Ke
         while not any(isinstance(item, Refuse) for item in heard) and time.monotonic() < revoked + REVOKED_S:
             heard += peer.hear(0.1)
         assert [item.reason for item in heard if isinstance(item, Refuse)] == [WRONG_KEY]
-        gate.touch()
+        gate.open()
         peer.say(*peer.jobs("report", (1,)))
         deadline = time.monotonic() + 10.0
         while sum(isinstance(item, Refuse) for item in heard) < 2 and time.monotonic() < deadline:

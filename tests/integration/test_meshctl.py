@@ -29,12 +29,15 @@ from mesh.keygen import Workshop
 from mesh.link import NO_KEYS, OTHER_KEY
 from mesh.operator import OperateError, Operator
 from tests.support.clients import connected, until_started
+from tests.support.gates import HELD, Gate
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, free_port, run_meshnode, write_tasks
 from tests.support.processes import suspended, workers_of
 from tests.support.waiting import until
 
-TASKS = """
+TASKS = (
+    HELD
+    + """
 import asyncio
 import os
 import time
@@ -43,16 +46,6 @@ import time
 def nap(seconds: float = 0.0) -> float:
     time.sleep(seconds)
     return seconds
-
-@mesh.task
-def held(path: str) -> str:
-    "Runs until a file is there."
-    deadline = time.monotonic() + 30
-    while not os.path.exists(path):
-        if time.monotonic() > deadline:
-            raise TimeoutError(path)
-        time.sleep(0.005)
-    return path
 
 @mesh.task
 def stuck(seconds: int) -> None:
@@ -71,6 +64,7 @@ async def deeper(seconds: float) -> None:
 def fail() -> None:
     raise ValueError("no")
 """
+)
 
 PATIENCE_S = 15.0
 
@@ -385,21 +379,18 @@ async def test_what_is_not_said_well_is_refused_and_does_nothing(web: Web) -> No
     assert "no nodes found" in nobody.output
 
 
-async def test_scale_has_more_workers_at_work_and_lets_those_too_many_end_their_jobs(
-    fresh: Web, tmp_path: Path
-) -> None:
-    gate = tmp_path / "gate"
+async def test_scale_has_more_workers_at_work_and_lets_those_too_many_end_their_jobs(fresh: Web, gate: Gate) -> None:
     async with connected(fresh[1]) as client:
         assert await said(fresh, "scale", "web8", "4") == "web8 has 4 workers from now on\n"
         await until(lambda: len(workers_of(fresh[1])) == 4)
-        jobs = [client.submit("held", str(gate)) for _ in range(4)]
+        jobs = [client.submit("held", gate.path) for _ in range(4)]
         await until_started(client, *jobs)
         await until(lambda: client.nodes()[0].workers == 4)
         await said(fresh, "scale", "web8", "1")
         (found,) = await told(fresh, "status", "web8")
         assert sum(worker["leaving"] for worker in found["workers"]) == 3
-        gate.touch()
-        assert await asyncio.gather(*jobs) == [str(gate)] * 4
+        gate.open()
+        assert await asyncio.gather(*jobs) == [gate.path] * 4
         await until(lambda: len(workers_of(fresh[1])) == 1)
         await until(lambda: client.nodes()[0].workers == 1)
         assert await client.call("nap") == 0.0
