@@ -207,11 +207,14 @@ class Client(Turns):
             exhausted = False
             while True:
                 # One that goes on while the client is being closed would never let it end.
-                more = not (exhausted or self._closing)
-                while more and len(under_way) < bound and (self._jobs < self._max_pending or not under_way):
+                while (
+                    not (exhausted or self._closing)
+                    and len(under_way) < bound
+                    and (self._jobs < self._max_pending or not under_way)
+                ):
                     element = next(arguments, None)
                     if element is None:
-                        exhausted, more = True, False
+                        exhausted = True
                     elif self._jobs < self._max_pending:
                         under_way[self._submit(task, element, no_names, ended)] = None
                     else:

@@ -14,6 +14,7 @@ from mesh.link import Link
 from tests.support.clients import connected
 from tests.support.faults import Figures, sized, within
 from tests.support.nodes import NodeProcess, lasting_address, write_tasks
+from tests.support.pauses import Pauses
 
 TASKS = """
 @mesh.task
@@ -57,26 +58,6 @@ class Attempts:
         return [at for at in self.at if begin <= at < end]
 
 
-class Pauses:
-    """When this process, and all clients with it, stood still: what came due meanwhile is then done all at once."""
-
-    def __init__(self) -> None:
-        self._ends: list[float] = []
-
-    async def watch(self) -> None:
-        before = time.monotonic()
-        while True:
-            await asyncio.sleep(0.01)
-            now = time.monotonic()
-            if now - before > BUSIEST_S:
-                self._ends.append(now)
-            before = now
-
-    def without(self, moments: list[float]) -> list[float]:
-        """Return the moments that no pause has put off."""
-        return [at for at in moments if all(abs(at - end) > BUSIEST_S for end in self._ends)]
-
-
 def busiest(moments: list[float], length: float) -> int:
     """The most moments that lie within `length` seconds of each other."""
     return max((sum(first <= at < first + length for at in moments) for first in moments), default=0)
@@ -95,9 +76,7 @@ async def test_clients_return_to_nodes_that_were_all_down_without_a_storm(
             first = [nodes.enter_context(NodeProcess(tmp_path, bind=lasting_address())) for _ in range(NODES)]
             clients = [await stack.enter_async_context(connected(*first)) for _ in range(CLIENTS)]
             await asyncio.gather(*(client.wait_ready(nodes=NODES) for client in clients))
-            pauses = Pauses()
-            watching = asyncio.create_task(pauses.watch())
-            stack.callback(watching.cancel)
+            pauses = await stack.enter_async_context(Pauses())
             down = time.monotonic()
             for node in first:
                 node.kill()

@@ -146,7 +146,7 @@ async def test_a_storm_of_killed_workers_loses_nothing_and_leaves_the_node_alone
         audit = line.audited(ledger.audit())
     line.more["kills"] = kills
     audit.agrees()
-    assert kills >= LEAST_KILLS
+    assert kills >= LEAST_KILLS  # at the small size the storm goes on until then
     assert audit.results == audit.submitted
     assert len(audit.twice) <= kills
 

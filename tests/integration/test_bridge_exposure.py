@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -76,18 +76,26 @@ def a_node(*arguments: str) -> Iterator[NodeProcess]:
         yield node
 
 
+def a_node_with_token(secrets: Path) -> AbstractContextManager[NodeProcess]:
+    return a_node("--bridge-token", str(secrets / "token"))
+
+
+def a_node_with_tls(secrets: Path) -> AbstractContextManager[NodeProcess]:
+    """TLS and a token, and behind a proxy too."""
+    words = ["--bridge-token", "token", "--bridge-cert", "cert", "--bridge-cert-key", "key"]
+    words = [word if word.startswith("--") else str(secrets / word) for word in words]
+    return a_node(*words, "--bridge-proxy", PROXY)
+
+
 @pytest.fixture(scope="module")
 def with_token(secrets: Path) -> Iterator[NodeProcess]:
-    with a_node("--bridge-token", str(secrets / "token")) as node:
+    with a_node_with_token(secrets) as node:
         yield node
 
 
 @pytest.fixture(scope="module")
 def with_tls(secrets: Path) -> Iterator[NodeProcess]:
-    """TLS and a token, and behind a proxy too."""
-    words = ["--bridge-token", "token", "--bridge-cert", "cert", "--bridge-cert-key", "key"]
-    words = [word if word.startswith("--") else str(secrets / word) for word in words]
-    with a_node(*words, "--bridge-proxy", PROXY) as node:
+    with a_node_with_tls(secrets) as node:
         yield node
 
 
@@ -139,12 +147,10 @@ def said(node: NodeProcess, stream: bytes, *, source: str = "", cut: int = 0) ->
     step = cut or len(stream) or 1
     with connect(node, source) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
+        with suppress(OSError):  # it was closed before
             for begin in range(0, len(stream), step):
                 line.sendall(stream[begin : begin + step])
             line.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # it was closed before
         return rest(line)
 
 
@@ -214,7 +220,7 @@ def test_what_looks_like_http_behind_the_token_runs_nothing_either(with_token: N
 
 
 def test_who_does_not_give_the_token_in_time_is_told_and_who_says_nothing_at_all_is_a_health_check(
-    with_token: NodeProcess, with_tls: NodeProcess
+    secrets: Path,
 ) -> None:
     def silent(node: NodeProcess, first: bytes) -> tuple[bytes, float]:
         begun = time.monotonic()  # the node may count from before `connect` has returned here
@@ -222,18 +228,20 @@ def test_who_does_not_give_the_token_in_time_is_told_and_who_says_nothing_at_all
             line.sendall(first)
             return rest(line), time.monotonic() - begun
 
-    with ThreadPoolExecutor() as threads:
-        waits = [threads.submit(silent, node, first) for node in (with_token, with_tls) for first in (b"", b"\x16\x03")]
-        (silence, _), (begun, _), (no_tls, _), (half_tls, _) = answers = [wait.result() for wait in waits]
-    assert [kind(answer) for answer in (silence, begun)] == ["NotAllowed"] * 2
-    assert (no_tls, half_tls) == (b"", b"")
-    assert all(PREFACE_S - 0.1 < took < PREFACE_S + 6.0 for _, took in answers)  # which is less than a line has
-    for node in (with_token, with_tls):
-        node.wait_for_log("turned away")  # the one that was told, or had begun: its line may be read later than that
-        before = node.log
-        connect(node).close()
-        wait_until_gone(node)
-        assert node.log == before
+    with a_node_with_token(secrets) as with_token, a_node_with_tls(secrets) as with_tls:
+        nodes = with_token, with_tls
+        for node in nodes:
+            connect(node).close()
+            wait_until_gone(node)
+            assert "turned away" not in node.log
+        with ThreadPoolExecutor() as threads:
+            waits = [threads.submit(silent, node, first) for node in nodes for first in (b"", b"\x16\x03")]
+            (silence, _), (begun, _), (no_tls, _), (half_tls, _) = answers = [wait.result() for wait in waits]
+        assert [kind(answer) for answer in (silence, begun)] == ["NotAllowed"] * 2
+        assert (no_tls, half_tls) == (b"", b"")
+        assert all(PREFACE_S - 0.1 < took < PREFACE_S + 6.0 for _, took in answers)  # which is less than a line has
+        for node in nodes:
+            node.wait_for_log("turned away")  # the one that was told, or had begun
 
 
 def test_a_connection_that_waits_for_nothing_else_does_not_hold_up_a_stop(secrets: Path) -> None:

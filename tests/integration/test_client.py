@@ -550,6 +550,32 @@ async def test_a_map_that_goes_on_while_its_client_is_closed_yields_what_it_had_
     assert sorted(yielded) == given
 
 
+async def test_a_map_that_waits_for_room_takes_one_more_element_at_most_once_its_client_is_being_closed(
+    node: NodeProcess, gate: Gate
+) -> None:
+    client = connected(node, max_pending=4)
+    await client.open()
+    await client.wait_ready()
+    jobs = [client.submit("held", gate.path) for _ in range(4)]
+    given: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in count():
+            given.append(number)
+            yield number
+
+    going_on = asyncio.ensure_future(anext(client.map("add", numbers())))
+    await until(lambda: given == [0])
+    closing = asyncio.ensure_future(client.close())
+    await asyncio.sleep(0.05)
+    gate.open()
+    async with asyncio.timeout(20):
+        await closing
+        await asyncio.gather(*jobs)
+        assert await going_on == 0
+    assert given == [0]
+
+
 async def test_a_second_close_with_a_bound_ends_the_first_too(node: NodeProcess, gate: Gate) -> None:
     client = connected(node)
     await client.open()

@@ -410,7 +410,7 @@ async def test_a_reload_changes_the_code_under_load_and_no_job_notices(tmp_path:
                 node.signal(signal.SIGHUP)
                 # Beside the loop, so that the load goes on.
                 log = "not reloaded.*\n(.*\n)*.*ZeroDivisionError"
-                await asyncio.to_thread(node.wait_for_log, log, timeout=20)
+                await asyncio.to_thread(node.wait_for_log, log)
                 assert not any(one.done() for one in loads)
                 write_tasks(tmp_path, VERSION_2)
                 os.utime(tmp_path / "tasks.py", (time.time() + 5, time.time() + 5))

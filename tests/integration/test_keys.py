@@ -5,6 +5,7 @@ import json
 import logging
 import secrets
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from tests.support.gates import HELD, Gate
 from tests.support.keyed import KeyedFront, Keys, Rogue, Wiretap, keyed_peer
 from tests.support.leaks import leak_check  # noqa: F401  # pytest finds it by its name
 from tests.support.nodes import NodeProcess, lasting_address, run_meshnode, write_tasks
+from tests.support.pauses import Pauses
 from tests.support.peers import Peer
 from tests.support.processes import zygote_of
 from tests.support.waiting import until
@@ -261,14 +263,12 @@ async def test_a_list_that_is_half_written_cuts_nobody_off(app: Path, keys: Keys
             for _ in range(5):
                 running = client.submit("nap", 2.5)
                 await until_started(client, running)
-                steady = True
-                for n in range(20):  # a slow copy: each look of the node finds another half
-                    listed.write_text(whole[: 10 * n])
-                    wrote = time.monotonic()
-                    await asyncio.sleep(0.1)
-                    steady = steady and time.monotonic() - wrote < 0.5
-                listed.write_text(whole)
-                if steady:
+                async with Pauses() as pauses:
+                    for n in range(20):  # a slow copy: each look of the node finds another half
+                        listed.write_text(whole[: 10 * n])
+                        await asyncio.sleep(0.1)
+                    listed.write_text(whole)
+                if pauses.longest() < 0.4:
                     break
                 # It stood still, so that two looks may have found the same, which is a list then.
                 await asyncio.gather(running, return_exceptions=True)
@@ -329,9 +329,10 @@ async def test_a_nodes_key_is_rotated_without_a_failed_call(app: Path, keys: Key
             keys.node("a", rotate=True)
             keys.carry("b", "desk")
             assert await asyncio.to_thread(a.stop) == 0
-            again = a_node(app, keys, "a", bind=bind)
-            await asyncio.to_thread(again.__enter__)  # beside the loop, so that the calls go on
-            try:
+            with ExitStack() as stack:
+                # Beside the loop, so that the calls go on.
+                await asyncio.to_thread(stack.enter_context, a_node(app, keys, "a", bind=bind))
+                stack.callback(calling.cancel)
                 await client.wait_ready(nodes=2)
                 keys.workshop.revoke("a", old=True)
                 keys.carry()
@@ -341,9 +342,6 @@ async def test_a_nodes_key_is_rotated_without_a_failed_call(app: Path, keys: Key
                 enough.set()
                 assert await calling > 10
                 assert {node.name for node in client.nodes()} == {"a", "b"}
-            finally:
-                calling.cancel()
-                await asyncio.to_thread(again.__exit__, None, None, None)
 
 
 async def test_a_clients_key_is_rotated_without_a_failed_call(app: Path, keys: Keys) -> None:
@@ -463,7 +461,6 @@ async def test_where_no_authenticator_answers_nobody_is_let_in_and_no_node_start
 async def test_an_authenticator_that_lets_anybody_in_keeps_the_node_from_starting(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard_module, "PROBE_S", 20.0)
     monkeypatch.setattr(Guard, "_judge", lambda self, frames: b"anybody")
     rest = KeyedFront(keys)
     try:
@@ -476,7 +473,6 @@ async def test_an_authenticator_that_lets_anybody_in_keeps_the_node_from_startin
 async def test_an_authenticator_that_fails_over_a_question_refuses_it_and_answers_the_next(
     keys: Keys, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(guard_module, "PROBE_S", 20.0)
     rest = KeyedFront(keys)
     judge = Guard._judge
 

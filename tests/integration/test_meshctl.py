@@ -364,7 +364,7 @@ async def test_reload_one_after_another(fresh: Web) -> None:
     assert await said(fresh, "reload", "--all", "--wait") == "web7 has reloaded\nweb8 has reloaded\n"
     await until(lambda: not before & {worker.pid for node in fresh for worker in workers_of(node)})
     assert await said(fresh, "reload", "web7") == "web7 reloads\n"
-    fresh[0].wait_for_log(r"(?s)reloaded after.*reloaded after", timeout=20)
+    fresh[0].wait_for_log(r"(?s)reloaded after.*reloaded after")
 
 
 async def test_what_is_not_said_well_is_refused_and_does_nothing(web: Web) -> None:

@@ -337,9 +337,9 @@ def test_large_outcomes_lie_on_the_shelf_while_it_has_room_and_again_once_they_w
 def test_a_worker_that_has_nothing_to_do_hands_back_the_memory_of_what_was_taken(folder: Path, module: str) -> None:
     with a_worker(folder, module) as worker:
         worker.start()
+        worker.takes = False  # looked at before, since what was taken may be gone at once
         for number in range(1, 4):
             worker.give("noop", bytes(SHELF // 4))
-            worker.takes = False  # looked at before, since what was taken may be gone at once
             worker.hear_all(1)
             assert worker.memory > SHELF // 4
             if number == 2:  # where the node is slow, the worker looks again

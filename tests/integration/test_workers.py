@@ -659,11 +659,11 @@ async def test_an_application_that_no_longer_imports_leaves_the_node_unhealthy_u
             await client.wait_ready()
             write_tasks(tmp_path, "1 / 0\n")
             zygote_of(node).kill()
-            node.wait_for_log("unhealthy: the application cannot be loaded any more", timeout=20)
+            node.wait_for_log("unhealthy: the application cannot be loaded any more")
             node.wait_for_log("ZeroDivisionError")
             waiting = client.submit("nap")
             write_tasks(tmp_path, TASKS)
-            node.wait_for_log("healthy again", timeout=20)
+            node.wait_for_log("healthy again")
             assert await waiting > 0
 
 
@@ -676,7 +676,7 @@ async def test_an_application_that_serves_other_tasks_after_its_zygote_was_lost_
             await client.wait_ready()
             write_tasks(tmp_path, "@mesh.task\ndef other() -> int:\n    return 7\n")
             zygote_of(node).kill()
-            await until(lambda: list(client.tasks()) == ["other"], timeout=20)
+            await until(lambda: list(client.tasks()) == ["other"])
             assert await client.call("other") == 7
 
 

@@ -48,8 +48,8 @@ def pack_orders(first: int, jobs: list[Submit], shelf: Shelf | None = None) -> l
     """Pack orders into datagrams: one if they fit. Bodies on the shelf have the orders' numbers as keys."""
     least = SHELVED if shelf else LARGE
     packets: list[Packet] = []
-    for start, stop in _cuts(jobs, least):
-        if start < stop and len(jobs[start].body) >= least:
+    for start, stop, large in _cuts(jobs, least):
+        if large:
             packets.append(_large_order(first + start, jobs[start], shelf))
         else:
             packets += _small_orders(first + start, jobs[start:stop])
@@ -65,8 +65,8 @@ def pack_ran(rans: list[Ran], shelf: Shelf | None = None) -> list[Packet]:
             return [(datagram, None)]
     packets: list[Packet] = []
     for ran in rans:
-        for start, stop in _cuts(ran.ends, least):
-            if start < stop and len(ran.ends[start].body) >= least:
+        for start, stop, large in _cuts(ran.ends, least):
+            if large:
                 packets.append(_large_end(_part(ran, start, stop), shelf))
             else:
                 packets += _small_ends(ran if stop - start == len(ran.ends) else _part(ran, start, stop))
@@ -88,18 +88,21 @@ def pack_answer(answer: Result | Failed | Reject | Lost) -> Packet:
     return _encode(answer), None
 
 
-def _cuts(items: Sequence[Submit | End], least: int) -> list[tuple[int, int]]:
-    """Where to cut so that each with a body of so many bytes stands alone: from which to which, one range at least."""
-    cuts: list[tuple[int, int]] = []
+def _cuts(items: Sequence[Submit | End], least: int) -> list[tuple[int, int, bool]]:
+    """Where to cut so that each with a body of so many bytes stands alone: from which to which, and is it such a one?
+
+    One range at least.
+    """
+    cuts: list[tuple[int, int, bool]] = []
     begin = 0
     for n, item in enumerate(items):
         if len(item.body) >= least:
             if begin < n:
-                cuts.append((begin, n))
-            cuts.append((n, n + 1))
+                cuts.append((begin, n, False))
+            cuts.append((n, n + 1, True))
             begin = n + 1
     if begin < len(items) or not items:
-        cuts.append((begin, len(items)))
+        cuts.append((begin, len(items), False))
     return cuts
 
 
