@@ -287,7 +287,9 @@ class Turns:
                 link = self._links.pop(effect.key, None)
                 if link is not None:
                     _close(link, goodbye=bool(effect.same_as))
-                self._dialer.lost(effect.key, now, twin_of=effect.same_as, refused=effect.refused)
+                self._dialer.lost(
+                    effect.key, now, twin_of=effect.same_as, refused=effect.refused, goodbye=effect.goodbye
+                )
             case _ as never:
                 assert_never(never)
 

@@ -25,6 +25,7 @@ class Candidate:
     """An endpoint that may lead to a node. `link` is the number of the link there, 0 for none.
 
     `sources` name the public keys, one of which the node may prove to have; `turn` counts those that it did not.
+    `expected`: the node there said goodbye, and has not greeted since.
     """
 
     endpoint: str
@@ -33,6 +34,7 @@ class Candidate:
     link: int = 0
     twin_of: int = 0
     failures: int = 0
+    expected: bool = False
     due: float = 0.0
 
     @property
@@ -98,6 +100,7 @@ class Dialer:
         candidate = self._by_link.get(link)
         if candidate is not None:
             candidate.failures = 0
+            candidate.expected = False
 
     def endpoint(self, link: int) -> str:
         """Return where a link leads."""
@@ -105,12 +108,20 @@ class Dialer:
         return candidate.endpoint if candidate else ""
 
     def lost(
-        self, link: int, now: float, *, twin_of: int = 0, refused: bool = False, another_key: bool = False
+        self,
+        link: int,
+        now: float,
+        *,
+        twin_of: int = 0,
+        refused: bool = False,
+        goodbye: bool = False,
+        another_key: bool = False,
     ) -> bool:
         """A link is gone: try again later, or once its twin to the same node is gone; True if another key is left.
 
-        A link that is its own twin leads to where nobody wants to go: it is not tried again. `another_key`: the node
-        there does not have the key that was expected; the next one is tried at once, until all were.
+        A link that is its own twin leads to where nobody wants to go: it is not tried again. `goodbye`: the node took
+        its leave. `another_key`: the node there does not have the key that was expected; the next one is tried at
+        once, until all were.
         """
         candidate = self._by_link.pop(link, None)
         if candidate is None:
@@ -125,7 +136,8 @@ class Dialer:
             left = True
             candidate.due = now
         else:
-            candidate.due = now + backoff(candidate.failures, self._rng)
+            candidate.expected = candidate.expected or goodbye
+            candidate.due = now + backoff(candidate.failures, self._rng, expected=candidate.expected)
             candidate.failures += 1
         for other in self._candidates.values():
             if other.twin_of == link and other is not candidate:

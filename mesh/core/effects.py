@@ -58,12 +58,16 @@ class Greet(Struct, frozen=True):
 
 
 class Close(Struct, frozen=True):
-    """Close a link. `same_as`: the key of another link to the same node; `refused`: the node wants none."""
+    """Close a link.
+
+    `same_as`: the key of another link to the same node; `refused`: the node wants none; `goodbye`: it took its leave.
+    """
 
     key: int
     why: str
     same_as: int = 0
     refused: bool = False
+    goodbye: bool = False
 
 
 Effect = Send | Settle | Progress | Joined | Parted | Answered | Greet | Close

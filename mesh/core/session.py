@@ -252,7 +252,7 @@ class Session:
                 return None
             case Bye():
                 self._part(key, "its node said goodbye", now, failed=False)
-                self._effects.append(Close(key, "it said goodbye"))
+                self._effects.append(Close(key, "it said goodbye", goodbye=True))
                 return None
             case _ if view is None:
                 pass  # nothing is owed to us by a node that has not greeted

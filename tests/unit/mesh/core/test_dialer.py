@@ -64,6 +64,20 @@ def test_a_greeting_ends_the_growth() -> None:
     assert dialer.next_wake() == 100.05
 
 
+def test_the_wait_for_a_node_that_said_goodbye_grows_slowly_until_it_greets_again() -> None:
+    dialer = offered(A)
+    waits = []
+    for link in range(1, 6):
+        dialer.opened(A, link)
+        if link == 4:
+            dialer.joined(link)
+        dialer.lost(link, 100.0, goodbye=link == 1)
+        wake = dialer.next_wake()
+        assert wake is not None
+        waits.append(round(wake - 100.0, 6))
+    assert waits == [0.05, 0.0625, 0.078125, 0.05, 0.1]
+
+
 def test_an_endpoint_that_refused_is_left_alone_for_a_minute_unless_somebody_else_names_it() -> None:
     dialer = offered(A)
     dialer.opened(A, 1)
