@@ -280,16 +280,9 @@ class Turns:
             case Greet():
                 self._greet(self._links[effect.key])
             case Close():
-                log.debug("link %d to %s closed: %s", effect.key, self._dialer.endpoint(effect.key), effect.why)
-                if effect.refused:
-                    endpoint = self._dialer.endpoint(effect.key)
-                    self._seldom.warn(f"{endpoint} {effect.why}", "the node at %s refused: %s", endpoint, effect.why)
                 link = self._links.pop(effect.key, None)
                 if link is not None:
-                    _close(link, goodbye=bool(effect.same_as))
-                self._dialer.lost(
-                    effect.key, now, twin_of=effect.same_as, refused=effect.refused, goodbye=effect.goodbye
-                )
+                    self._shut_link(link, effect, now)
             case _ as never:
                 assert_never(never)
 
@@ -374,6 +367,16 @@ class Turns:
     def _greet(self, link: Link) -> None:
         link.send(ClientMessage(b"", 0, [Hello(MAGIC, *VERSIONS, self.mesh, self._name)]))
 
+    def _shut_link(self, link: Link, close: Close, now: float) -> None:
+        endpoint = link.endpoint
+        log.debug("link %d to %s closed: %s", close.key, endpoint, close.why)
+        if close.refused:
+            self._seldom.warn(f"{endpoint} {close.why}", "the node at %s refused: %s", endpoint, close.why)
+        if close.same_as:  # the node would count two clients, until it misses this one
+            link.send(ClientMessage(b"", 0, [Bye()]))
+        link.close(linger=_GOODBYE_S if close.same_as else 0.0)
+        self._dialer.lost(close.key, now, twin_of=close.same_as, refused=close.refused, goodbye=close.goodbye)
+
     def _heard(self, key: int, messages: list[NodeMessage]) -> None:
         self._events.extend([Heard(key, message) for message in messages])
         Turns._turn(self)
@@ -409,12 +412,6 @@ class Turns:
             )
             self._denied(link.endpoint, what)
             self._seldom.warn(link.endpoint, "the node at %s is passed over: %s", link.endpoint, what)
-
-
-def _close(link: Link, *, goodbye: bool) -> None:
-    if goodbye:  # the node would count two clients, until it misses this one
-        link.send(ClientMessage(b"", 0, [Bye()]))
-    link.close(linger=_GOODBYE_S if goodbye else 0.0)
 
 
 _GOODBYE_S: Final = 0.1

@@ -5,18 +5,18 @@ from typing import Final
 
 FIRST_S: Final = 0.05
 MOST_S: Final = 3.0
-"""Seconds between two attempts at most: a node that returns is found within that, and a node that is gone
-costs one connect in 1.5 s on average."""
+"""Seconds between two attempts at most: a node that returns on a host that answers is found within that, and a node
+that is gone costs one connect in 1.5 s on average."""
 
 GROWTH: Final = 2.0
-"""How many times as long as the one before each wait may be."""
+"""How many times as much as the last one a wait may be at most."""
 
 EXPECTED_GROWTH: Final = 1.25
-"""How much longer each wait for a node that said goodbye may be than the one before: most are being restarted.
+"""The same for a node that said goodbye, until it is found again: most are being restarted, while one that died may be
+gone for long.
 
-A node that was away for up to a second is found again a fifth of that later on average, three quarters of it where
-waits double (simulated); for that it is tried eight times more in its first three seconds away. A node that died is
-not: its clients would all try at once.
+Where it was away for 0.3 to 1 s it is found a fifth of that later on average, seven tenths of it where the bound
+doubles (simulated). For that it is tried some 16 times in its first 3 s away, 7 times otherwise.
 """
 
 

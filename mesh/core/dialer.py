@@ -25,7 +25,7 @@ class Candidate:
     """An endpoint that may lead to a node. `link` is the number of the link there, 0 for none.
 
     `sources` name the public keys, one of which the node may prove to have; `turn` counts those that it did not.
-    `expected`: the node there said goodbye, and has not greeted since.
+    `expected`: the node there said goodbye, and has not been found since.
     """
 
     endpoint: str
@@ -99,8 +99,7 @@ class Dialer:
         """The node there greeted back."""
         candidate = self._by_link.get(link)
         if candidate is not None:
-            candidate.failures = 0
-            candidate.expected = False
+            _found(candidate)
 
     def endpoint(self, link: int) -> str:
         """Return where a link leads."""
@@ -130,6 +129,7 @@ class Dialer:
         left = False
         if twin_of == link or twin_of in self._by_link:
             candidate.twin_of = twin_of
+            _found(candidate)
         elif refused:
             candidate.due = now + REFUSED_S
         elif another_key and self._next_key(candidate):
@@ -142,7 +142,8 @@ class Dialer:
         for other in self._candidates.values():
             if other.twin_of == link and other is not candidate:
                 other.twin_of = 0
-                other.due = now
+                other.expected = goodbye
+                other.due = now + (backoff(0, self._rng, expected=True) if goodbye else 0.0)
         self._drop_if_unwanted(candidate)
         self._reckon()
         return left
@@ -155,6 +156,12 @@ class Dialer:
     def _drop_if_unwanted(self, candidate: Candidate) -> None:
         if not candidate.sources and not candidate.link:
             self._candidates.pop(candidate.endpoint, None)
+
+
+def _found(candidate: Candidate) -> None:
+    """Its node has greeted: the waits begin anew."""
+    candidate.failures = 0
+    candidate.expected = False
 
 
 def _is_free(candidate: Candidate) -> bool:

@@ -25,7 +25,6 @@ from mesh.wire.messages import (
     RUNNING,
     VERSIONS,
     About,
-    Bye,
     Drain,
     NodeItem,
     Submit,
@@ -429,7 +428,7 @@ class Node(Turns):
         elif not self._now.is_set():
             await self._supervisor.stop(max(1.0, until - self._loop.time()))
             await self._first_of(self._known, self._now, timeout=KNOWN_S)
-        self._take([Spoken(peer.owner, [Bye()]) for peer in self._peers.everyone()])
+        self._take(self._peers.leave())
         return self.lifecycle.stopped()
 
     async def _first_of(self, *events: asyncio.Event, timeout: float) -> None:

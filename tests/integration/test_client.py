@@ -840,6 +840,27 @@ async def test_a_killed_node_costs_what_was_sent_there_and_returns_when_it_is_st
                 await client.wait_ready(nodes=2, timeout=10)
 
 
+async def test_a_node_that_said_goodbye_is_looked_for_often_at_first(folder: Path) -> None:
+    """Ten waits after the first few come to 1 to 3 s on average, to 10 s where the longest is twice the one before."""
+    where = lasting_address()
+    with NodeProcess(folder, bind=where) as leaving:
+        async with connected(leaving) as client:
+            await client.wait_ready()
+            attempts = 0
+
+            def attempted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                nonlocal attempts
+                attempts += 1
+                writer.close()
+
+            assert await asyncio.to_thread(leaving.stop) == 0
+            left = time.monotonic()
+            host, _, port = where.rpartition(":")
+            async with await asyncio.start_server(attempted, host, int(port)):
+                await until(lambda: attempts >= 10)  # of those that come from when somebody listens
+            assert time.monotonic() - left < 6.0
+
+
 async def test_a_killed_node_leaves_no_worker_and_its_port_is_free_at_once(folder: Path) -> None:
     with NodeProcess(folder, workers=4) as dying:
         family = dying.family()

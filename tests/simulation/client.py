@@ -184,7 +184,9 @@ class SimulatedClient:
                 link = self.links.pop(effect.key, None)
                 if link is not None:
                     link.close()
-                self.dialer.lost(effect.key, now, twin_of=effect.same_as, refused=effect.refused)
+                self.dialer.lost(
+                    effect.key, now, twin_of=effect.same_as, refused=effect.refused, goodbye=effect.goodbye
+                )
             case _ as never:
                 assert_never(never)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from mesh.wire.messages import VERSIONS, About, Bye, ClientMessage, Drain, NodeMessage, Welcome
+from mesh.wire.messages import VERSIONS, About, ClientMessage, Drain, NodeMessage, Welcome
 from meshnode.core import events
 from meshnode.core.effects import (
     Dismiss,
@@ -324,7 +324,7 @@ class Life:
             self._on_known()
 
     def _say_goodbye(self, then: Callable[[], None]) -> None:
-        self.take([events.Spoken(peer.owner, [Bye()]) for peer in self.peers.everyone()])
+        self.take(self.peers.leave())
         self.die(rest_arrives=True)
         then()
 

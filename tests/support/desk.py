@@ -89,6 +89,9 @@ class Desk:
     def closed(self) -> list[int]:
         return [effect.key for effect in self.effects if isinstance(effect, Close)]
 
+    def left(self) -> list[int]:
+        return [effect.key for effect in self.effects if isinstance(effect, Close) and effect.goodbye]
+
     def outcome(self, record: JobRecord) -> Result | Failed | MeshError:
         return self.outcomes[record.id]
 

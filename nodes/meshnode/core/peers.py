@@ -87,6 +87,7 @@ class Peers:
         self._about = about
         self._peers: OrderedDict[bytes, Peer] = OrderedDict()
         self._by_owner: dict[int, Peer] = {}
+        self._leaving = False
         self.malformed = 0
 
     def __len__(self) -> int:
@@ -194,6 +195,8 @@ class Peers:
         return events
 
     def _greeting(self, hello: Hello) -> list[NodeItem]:
+        if self._leaving:
+            return [Bye()]
         welcome = Welcome(min(hello.highest, VERSIONS[1]), self._about)
         return [welcome, Drain()] if self.draining else [welcome]
 
@@ -213,6 +216,11 @@ class Peers:
         if submits:
             events.append(Submitted(peer.owner, submits, stale=now * 1000 - message.stamp > STALE_MS))
         return events
+
+    def leave(self) -> list[Event]:
+        """Say goodbye to all, and to whoever greets while this node goes: they find it again when it has returned."""
+        self._leaving = True
+        return [Spoken(peer.owner, [Bye()]) for peer in self._peers.values()]
 
     def forget(self, owner: Owner, *, revoked: bool = False) -> list[Event]:
         """A peer has left, cannot be reached, or may nothing more."""

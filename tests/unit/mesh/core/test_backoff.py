@@ -29,17 +29,29 @@ def test_the_wait_for_a_node_that_said_goodbye_grows_more_slowly_to_the_same_bou
 
 
 def test_a_node_that_said_goodbye_is_found_again_soon_after_it_returned() -> None:
-    late = []
-    for seed in range(300):
-        rng = random.Random(seed)
-        for away in (0.3, 3.0):
-            now, failures = 0.0, 0
-            while now < away:
-                now += backoff(failures, rng, expected=True)
-                failures += 1
-            late.append((now - away) / away)
-    assert sum(late) / len(late) < 0.25
-    assert failures < 30
+    late, tries = found_again(away=0.5, expected=True)
+    assert 0.17 < late < 0.23
+    late, _ = found_again(away=0.5, expected=False)
+    assert 0.6 < late < 0.8
+    _, tries = found_again(away=3.0, expected=True)
+    assert 15 < tries < 17
+    _, tries = found_again(away=3.0, expected=False)
+    assert 7 < tries < 8
+
+
+def found_again(*, away: float, expected: bool) -> tuple[float, float]:
+    """Return how much later than a node returned it is found, as a share of that time, and after how many tries."""
+    rng = random.Random(1)
+    outages = 3000
+    late = tries = 0.0
+    for _ in range(outages):
+        now, failures = 0.0, 0
+        while now < away:
+            now += backoff(failures, rng, expected=expected)
+            failures += 1
+        late += (now - away) / away
+        tries += failures
+    return late / outages, tries / outages
 
 
 def test_waits_are_spread_from_none_to_the_longest() -> None:

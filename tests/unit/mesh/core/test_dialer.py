@@ -78,6 +78,54 @@ def test_the_wait_for_a_node_that_said_goodbye_grows_slowly_until_it_greets_agai
     assert waits == [0.05, 0.0625, 0.078125, 0.05, 0.1]
 
 
+def test_what_happens_to_a_leaving_node_in_between_does_not_change_that() -> None:
+    dialer = offered(A)
+    dialer.opened(A, 1)
+    dialer.lost(1, 0.0, goodbye=True)
+    dialer.opened(A, 2)
+    dialer.lost(2, 0.0, refused=True)
+    dialer.offer("seed", [A], 0.0)
+    dialer.opened(A, 3)
+    dialer.lost(3, 0.0)
+    wake = dialer.next_wake()
+    assert wake == 0.05 * 1.25
+
+
+def test_another_way_to_a_node_that_said_goodbye_is_tried_as_that_one_is() -> None:
+    dialer = offered(A, B)
+    dialer.opened(A, 1)
+    dialer.opened(B, 2)
+    dialer.lost(2, 1.0, twin_of=1)
+    dialer.lost(1, 60.0, goodbye=True)
+    assert dialer.due(60.0) == []
+    assert sorted(dialer.due(60.05)) == [A, B]
+    dialer.opened(B, 3)
+    dialer.lost(3, 60.0)
+    dialer.opened(B, 4)
+    dialer.lost(4, 60.0)
+    dialer.opened(A, 5)
+    assert dialer.next_wake() == 60.0 + 0.05 * 1.25
+
+
+def test_a_node_that_is_found_over_another_way_is_expected_no_longer() -> None:
+    dialer = offered(A, B)
+    dialer.opened(A, 1)
+    dialer.lost(1, 0.0, goodbye=True)
+    dialer.opened(B, 2)
+    dialer.joined(2)
+    dialer.opened(A, 3)
+    dialer.lost(3, 1.0, twin_of=2)
+    dialer.lost(2, 60.0, refused=True)
+    waits = []
+    for link in (4, 5):
+        dialer.opened(A, link)
+        dialer.lost(link, 60.0)
+        wake = dialer.next_wake()
+        assert wake is not None
+        waits.append(round(wake - 60.0, 6))
+    assert waits == [0.05, 0.1]
+
+
 def test_an_endpoint_that_refused_is_left_alone_for_a_minute_unless_somebody_else_names_it() -> None:
     dialer = offered(A)
     dialer.opened(A, 1)

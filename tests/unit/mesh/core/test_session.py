@@ -309,7 +309,17 @@ def test_a_draining_node_gets_nothing_new_and_finishes_what_it_has() -> None:
     desk.hear(1, Result(held.id, 1, b""))
     desk.hear(1, Bye())
     assert desk.closed() == [1]
+    assert desk.left() == [1]
     assert desk.session.unfinished() == [waiting]
+
+
+def test_a_node_that_leaves_says_so_to_whoever_greets_and_has_not_joined() -> None:
+    desk = Desk()
+    desk.tell(Opening(1))
+    desk.hear(1, Bye())
+    assert desk.left() == [1]
+    assert len(desk.session.roster) == 0
+    assert desk.live_until(2 * WELCOME_S) == []
 
 
 def test_a_goodbye_ends_what_the_node_held_and_whatever_follows_is_ignored() -> None:

@@ -221,6 +221,17 @@ def test_a_job_whose_frame_is_missing_is_counted_and_handed_to_nobody() -> None:
     assert door.peers.malformed == 1
 
 
+def test_a_node_that_leaves_says_goodbye_to_all_and_to_whoever_greets_then() -> None:
+    door = Door()
+    first, second = door.greet(b"a"), door.greet(b"b")
+    assert door.peers.leave() == [Spoken(first, [Bye()]), Spoken(second, [Bye()])]
+    ((spoken,), items) = door.say(b"c", hello())
+    assert items == []
+    assert isinstance(spoken, Spoken)
+    assert spoken.items == [Bye()]
+    assert door.say(b"d", hello(mesh="another"))[1] == [Refuse(WRONG_MESH, "this node belongs to the mesh 'default'")]
+
+
 def test_who_says_goodbye_is_forgotten_and_must_greet_anew() -> None:
     door = Door()
     owner = door.greet(b"a")
