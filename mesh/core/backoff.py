@@ -9,9 +9,9 @@ MOST_S: Final = 3.0
 that is gone costs one connect in 1.5 s on average."""
 
 GROWTH: Final = 2.0
-"""How many times as much as the last one a wait may be at most."""
+"""How many times as large the bound of the waits grows with each failure."""
 
-EXPECTED_GROWTH: Final = 1.25
+RETURNING_GROWTH: Final = 1.25
 """The same for a node that said goodbye, until it is found again: most are being restarted, while one that died may be
 gone for long.
 
@@ -20,13 +20,13 @@ doubles (simulated). For that it is tried some 16 times in its first 3 s away, 7
 """
 
 
-def backoff(failures: int, rng: random.Random, *, expected: bool = False) -> float:
+def backoff(failures: int, rng: random.Random, *, returning: bool = False) -> float:
     """Return seconds to wait after so many failures in a row: full jitter under a growing cap.
 
-    `expected`: the node said goodbye and is likely to return soon. Full jitter spreads the clients of a node that
+    `returning`: the node said goodbye and is likely to return soon. Full jitter spreads the clients of a node that
     restarts (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
-    return full_jitter(failures, first=FIRST_S, cap=MOST_S, rng=rng, growth=EXPECTED_GROWTH if expected else GROWTH)
+    return full_jitter(failures, first=FIRST_S, cap=MOST_S, rng=rng, growth=RETURNING_GROWTH if returning else GROWTH)
 
 
 def full_jitter(failures: int, *, first: float, cap: float, rng: random.Random, growth: float = GROWTH) -> float:

@@ -25,7 +25,7 @@ class Candidate:
     """An endpoint that may lead to a node. `link` is the number of the link there, 0 for none.
 
     `sources` name the public keys, one of which the node may prove to have; `turn` counts those that it did not.
-    `expected`: the node there said goodbye, and has not been found since.
+    `returning`: the node there said goodbye, and has not been found since.
     """
 
     endpoint: str
@@ -34,7 +34,7 @@ class Candidate:
     link: int = 0
     twin_of: int = 0
     failures: int = 0
-    expected: bool = False
+    returning: bool = False
     due: float = 0.0
 
     @property
@@ -136,17 +136,23 @@ class Dialer:
             left = True
             candidate.due = now
         else:
-            candidate.expected = candidate.expected or goodbye
-            candidate.due = now + backoff(candidate.failures, self._rng, expected=candidate.expected)
-            candidate.failures += 1
+            candidate.returning = candidate.returning or goodbye
+            self._put_off(candidate, now)
         for other in self._candidates.values():
             if other.twin_of == link and other is not candidate:
                 other.twin_of = 0
-                other.expected = goodbye
-                other.due = now + (backoff(0, self._rng, expected=True) if goodbye else 0.0)
+                other.returning = goodbye
+                other.due = now
+                if goodbye:
+                    self._put_off(other, now)
         self._drop_if_unwanted(candidate)
         self._reckon()
         return left
+
+    def _put_off(self, candidate: Candidate, now: float) -> None:
+        """Try it again after a wait, which may be longer each time."""
+        candidate.due = now + backoff(candidate.failures, self._rng, returning=candidate.returning)
+        candidate.failures += 1
 
     def _next_key(self, candidate: Candidate) -> bool:
         """Expect the next key; False once all have been tried."""
@@ -161,7 +167,7 @@ class Dialer:
 def _found(candidate: Candidate) -> None:
     """Its node has greeted: the waits begin anew."""
     candidate.failures = 0
-    candidate.expected = False
+    candidate.returning = False
 
 
 def _is_free(candidate: Candidate) -> bool:

@@ -35,6 +35,9 @@ PATIENCE_S = 10.0
 """Seconds that a peer waits for what must come; a busy machine needs some."""
 
 
+OTHER_VERSIONS = Refuse(WRONG_VERSION, "this node speaks other versions")
+
+
 class Peer:
     """A client made by hand: one DEALER that sends what it is told and reads only when it is asked.
 
@@ -134,12 +137,15 @@ class Peer:
 
 
 class FakeNode:
-    """A ROUTER on a free port of loopback that refuses every greeting and counts them and all jobs that it gets."""
+    """A ROUTER on a free port of loopback that gives every greeting one answer, and counts them and all jobs.
 
-    def __init__(self, reason: str = WRONG_VERSION) -> None:
+    By default it refuses: it speaks another version.
+    """
+
+    def __init__(self, answer: NodeItem = OTHER_VERSIONS) -> None:
         self.greetings = 0
         self.jobs = 0
-        self._reason = reason
+        self._answer = answer
         self._context: zmq.Context[zmq.SyncSocket] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         port = self._socket.bind_to_random_port("tcp://127.0.0.1")
@@ -168,5 +174,5 @@ class FakeNode:
             self.jobs += sum(isinstance(item, Submit) for item in message.items)
             if any(isinstance(item, Hello) for item in message.items):
                 self.greetings += 1
-                refusal = NodeMessage(0, 0, 0, 0, 1, [Refuse(self._reason, "this node speaks other versions")])
-                self._socket.send_multipart([routing_id, *encode_node(refusal)])
+                answer = NodeMessage(0, 0, 0, 0, 1, [self._answer])
+                self._socket.send_multipart([routing_id, *encode_node(answer)])

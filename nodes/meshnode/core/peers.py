@@ -140,13 +140,15 @@ class Peers:
         self._peers.move_to_end(routing_id)
         return self._events(peer, message, now), []
 
-    def _refusal(self, greeting: Hello) -> Refuse | None:
+    def _refusal(self, greeting: Hello) -> Refuse | Bye | None:
         about = self._about
         if greeting.mesh != about.mesh:
             return Refuse(WRONG_MESH, f"this node belongs to the mesh {about.mesh!r}")
         if greeting.lowest > VERSIONS[1] or greeting.highest < VERSIONS[0]:
             spoken = f"{VERSIONS[0]} to {VERSIONS[1]}"
             return Refuse(WRONG_VERSION, f"this node speaks protocol versions {spoken}")
+        if self._leaving:
+            return Bye()
         if len(self._peers) >= MOST_PEERS:
             return Refuse(BUSY, f"this node has {MOST_PEERS} clients")
         return None
@@ -195,8 +197,6 @@ class Peers:
         return events
 
     def _greeting(self, hello: Hello) -> list[NodeItem]:
-        if self._leaving:
-            return [Bye()]
         welcome = Welcome(min(hello.highest, VERSIONS[1]), self._about)
         return [welcome, Drain()] if self.draining else [welcome]
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from mesh.core.backoff import EXPECTED_GROWTH, FIRST_S, MOST_S, backoff
+from mesh.core.backoff import FIRST_S, MOST_S, RETURNING_GROWTH, backoff
 
 
 class Highest(random.Random):
@@ -20,26 +20,26 @@ def test_the_longest_wait_doubles_up_to_a_bound(failures: int, seconds: float) -
 
 
 @pytest.mark.parametrize(
-    ("failures", "seconds"), [(0, FIRST_S), (1, FIRST_S * EXPECTED_GROWTH), (19, MOST_S), (10**6, MOST_S)]
+    ("failures", "seconds"), [(0, FIRST_S), (1, FIRST_S * RETURNING_GROWTH), (19, MOST_S), (10**6, MOST_S)]
 )
 def test_the_wait_for_a_node_that_said_goodbye_grows_more_slowly_to_the_same_bound(
     failures: int, seconds: float
 ) -> None:
-    assert backoff(failures, Highest(), expected=True) == pytest.approx(seconds)
+    assert backoff(failures, Highest(), returning=True) == pytest.approx(seconds)
 
 
 def test_a_node_that_said_goodbye_is_found_again_soon_after_it_returned() -> None:
-    late, tries = found_again(away=0.5, expected=True)
+    late, _ = found_again(away=0.5, returning=True)
     assert 0.17 < late < 0.23
-    late, _ = found_again(away=0.5, expected=False)
+    late, _ = found_again(away=0.5, returning=False)
     assert 0.6 < late < 0.8
-    _, tries = found_again(away=3.0, expected=True)
+    _, tries = found_again(away=3.0, returning=True)
     assert 15 < tries < 17
-    _, tries = found_again(away=3.0, expected=False)
+    _, tries = found_again(away=3.0, returning=False)
     assert 7 < tries < 8
 
 
-def found_again(*, away: float, expected: bool) -> tuple[float, float]:
+def found_again(*, away: float, returning: bool) -> tuple[float, float]:
     """Return how much later than a node returned it is found, as a share of that time, and after how many tries."""
     rng = random.Random(1)
     outages = 3000
@@ -47,7 +47,7 @@ def found_again(*, away: float, expected: bool) -> tuple[float, float]:
     for _ in range(outages):
         now, failures = 0.0, 0
         while now < away:
-            now += backoff(failures, rng, expected=expected)
+            now += backoff(failures, rng, returning=returning)
             failures += 1
         late += (now - away) / away
         tries += failures

@@ -99,12 +99,11 @@ def test_another_way_to_a_node_that_said_goodbye_is_tried_as_that_one_is() -> No
     dialer.lost(1, 60.0, goodbye=True)
     assert dialer.due(60.0) == []
     assert sorted(dialer.due(60.05)) == [A, B]
-    dialer.opened(B, 3)
-    dialer.lost(3, 60.0)
-    dialer.opened(B, 4)
-    dialer.lost(4, 60.0)
-    dialer.opened(A, 5)
-    assert dialer.next_wake() == 60.0 + 0.05 * 1.25
+    for link, endpoint in ((3, A), (4, B)):
+        dialer.opened(endpoint, link)
+    for link in (3, 4):
+        dialer.lost(link, 70.0)
+        assert dialer.next_wake() == 70.0 + 0.05 * 1.25
 
 
 def test_a_node_that_is_found_over_another_way_is_expected_no_longer() -> None:

@@ -319,7 +319,12 @@ def test_a_node_that_leaves_says_so_to_whoever_greets_and_has_not_joined() -> No
     desk.hear(1, Bye())
     assert desk.left() == [1]
     assert len(desk.session.roster) == 0
-    assert desk.live_until(2 * WELCOME_S) == []
+    waiting, impatient = desk.submit(deadline=60.0), desk.submit()
+    assert [type(effect) for effect in desk.live_until(2 * WELCOME_S)] == [Settle]
+    assert isinstance(desk.error(impatient), NoNodes)
+    assert desk.session.unfinished() == [waiting]
+    desk.join(2)
+    assert [submit.id for submit in desk.sent(2)] == [waiting.id]
 
 
 def test_a_goodbye_ends_what_the_node_held_and_whatever_follows_is_ignored() -> None:
