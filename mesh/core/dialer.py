@@ -141,9 +141,9 @@ class Dialer:
         for other in self._candidates.values():
             if other.twin_of == link and other is not candidate:
                 other.twin_of = 0
-                other.returning = goodbye
                 other.due = now
                 if goodbye:
+                    other.returning = True
                     self._put_off(other, now)
         self._drop_if_unwanted(candidate)
         self._reckon()

@@ -251,7 +251,7 @@ class Session:
                 self._effects.append(Close(key, item.text, refused=True))
                 return None
             case Bye():
-                if key in self._opening:  # no more than that it is leaving keeps it from letting us in
+                if key in self._opening:  # in place of WELCOME
                     self._unserved.welcome()
                 self._part(key, "its node said goodbye", now, failed=False)
                 self._effects.append(Close(key, "it said goodbye", goodbye=True))

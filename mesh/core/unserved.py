@@ -32,7 +32,7 @@ class Unserved:
             self.denied[node] = why
 
     def welcome(self) -> None:
-        """A node lets us in."""
+        """A node lets us in, or would if it were not leaving."""
         self.met_any = True
         self.denied.clear()
 

@@ -130,9 +130,9 @@ class Peers:
             greeting = next((item for item in message.items if type(item) is Hello), None)
             if greeting is None:
                 return [], _turn_away(message)
-            refusal = self._refusal(greeting)
-            if refusal is not None:
-                return [], [refusal]
+            obstacle = self._obstacle(greeting)
+            if obstacle is not None:
+                return [], [obstacle]
             peer = Peer(routing_id, greeting.name, Owner(key, member=grant.member), now, grant)
             self._peers[routing_id] = self._by_owner[key] = peer
         peer.heard = now
@@ -140,7 +140,8 @@ class Peers:
         self._peers.move_to_end(routing_id)
         return self._events(peer, message, now), []
 
-    def _refusal(self, greeting: Hello) -> Refuse | Bye | None:
+    def _obstacle(self, greeting: Hello) -> Refuse | Bye | None:
+        """What keeps a greeting from being welcomed; None for nothing."""
         about = self._about
         if greeting.mesh != about.mesh:
             return Refuse(WRONG_MESH, f"this node belongs to the mesh {about.mesh!r}")

@@ -28,15 +28,21 @@ def test_the_wait_for_a_node_that_said_goodbye_grows_more_slowly_to_the_same_bou
     assert backoff(failures, Highest(), returning=True) == pytest.approx(seconds)
 
 
-def test_a_node_that_said_goodbye_is_found_again_soon_after_it_returned() -> None:
-    late, _ = found_again(away=0.5, returning=True)
-    assert 0.17 < late < 0.23
-    late, _ = found_again(away=0.5, returning=False)
-    assert 0.6 < late < 0.8
-    _, tries = found_again(away=3.0, returning=True)
-    assert 15 < tries < 17
-    _, tries = found_again(away=3.0, returning=False)
-    assert 7 < tries < 8
+@pytest.mark.parametrize("away", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize(("returning", "least", "most"), [(True, 0.17, 0.23), (False, 0.6, 0.8)])
+def test_a_node_that_said_goodbye_is_found_soon_after_it_returned(
+    away: float, returning: bool, least: float, most: float
+) -> None:
+    late, _ = found_again(away=away, returning=returning)
+    assert least < late < most
+
+
+@pytest.mark.parametrize(("returning", "least", "most"), [(True, 15, 17), (False, 7, 8)])
+def test_a_node_that_said_goodbye_is_tried_about_twice_as_often_at_first(
+    returning: bool, least: float, most: float
+) -> None:
+    _, tries = found_again(away=3.0, returning=returning)
+    assert least < tries < most
 
 
 def found_again(*, away: float, returning: bool) -> tuple[float, float]:
