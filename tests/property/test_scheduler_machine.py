@@ -225,6 +225,7 @@ class Mesh(RuleBasedStateMachine):
         self.answered: set[bytes] = set()
         self.served = SLOW
         self.workers: dict[int, FakeWorker] = {}
+        self.dying = 0
         self.forwards: list[Held] = []
         self.elsewhere = FakeElsewhere()
         self.over = False
@@ -574,6 +575,7 @@ class Mesh(RuleBasedStateMachine):
                 story.dropped = story.owner.gone and not story.kept
             elif story.owner.gone and not story.kept and not story.items:
                 self.drop(story)
+        self.dying = worker.key
         self.tell(*words, WorkerLost(worker.key, worker.started, "killed"))
         assert all([type(item) for item in story.items] == [Lost] for story in ended)
 
@@ -694,6 +696,8 @@ class Mesh(RuleBasedStateMachine):
                 assert any(story.forced or self.overdue(story) for story in had)
                 worker.killed = True
             case Replace():
+                if effect.worker == self.dying:  # its last word, that its lease is over, came with its death
+                    return
                 worker = self.workers[effect.worker]
                 assert not worker.replaced
                 assert not worker.retired
@@ -971,3 +975,16 @@ TestMesh.settings = settings(
     phases=(Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+
+
+def test_a_worker_may_die_in_the_turn_in_which_its_lease_is_over() -> None:
+    mesh = Mesh()
+    mesh.begin(concurrency=1, known=True)
+    mesh.an_owner_submits(who=0, tasks=["quick"] * 3, priority=None, crashes=0, remaining=None, stale=False)
+    mesh.a_worker_dies(0)
+    mesh.the_node_is_to_have_so_many_workers(1)
+    mesh.a_worker_dies(0)
+    mesh.a_worker_is_ready(3)
+    mesh.workers_go_on([("read", 0, 5), *[("end", 0, 5)] * 3])
+    mesh.a_worker_dies(0)
+    mesh.teardown()
